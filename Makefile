@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The only entry: `make help` lists what it can do. All output is below $(BUILD).
+
+VERSION		:= 0.1
+BUILD		?= build
+PREFIX		?= /usr/local
+SBINDIR		?= $(PREFIX)/sbin
+BINDIR		?= $(PREFIX)/bin
+MANDIR		?= $(PREFIX)/share/man
+# Also compiled into criu, which then finds the plugin without being told.
+PLUGINDIR	?= $(PREFIX)/lib/criu
+DESTDIR		?=
+CRIU_SRC	?=
+WORKLOAD	?= plain
+V		?= 0
+WERROR		?= 1
+CFLAGS		?= -O2 -g
+LDFLAGS		?=
+ifeq ($(origin CC),default)
+CC		:= gcc
+endif
+
+SHELL		:= /bin/bash
+.SHELLFLAGS	:= -eu -o pipefail -c
+MAKEFLAGS	+= -r --no-print-directory
+.SUFFIXES:
+.SECONDARY:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL	:= all
+
+Q		:= $(if $(filter 1,$(V)),,@)
+say		= @printf '  %-8s %s\n' '$(1)' '$(2)'
+squote		= '$(subst ','\'',$(1))'
+
+# --- what is built ---------------------------------------------------------
+
+CRIU		:= $(BUILD)/bin/criu
+PLUGIN		:= $(BUILD)/plugins/wptrack_plugin.so
+KEEPER		:= $(BUILD)/plugins/wptrack-keeper
+WPTRACK		:= $(BUILD)/bin/wptrack
+LIB		:= $(BUILD)/libwptrack.a
+CRIU_TREE	:= $(BUILD)/criu
+STOCK_TREE	:= $(BUILD)/criu-stock
+CRIU_BIN	:= $(CRIU_TREE)/criu/criu
+STOCK_BIN	:= $(STOCK_TREE)/criu/criu
+
+PROTOS		:= $(wildcard images/*.proto)
+PLUGIN_SRC	:= $(wildcard plugin/*.c)
+KEEPER_SRC	:= $(wildcard keeper/*.c)
+UNIT_SRC	:= $(wildcard test/unit/*_test.c)
+KERNEL_SRC	:= $(wildcard test/kernel/*.c)
+PROGRAM_SRC	:= $(wildcard test/programs/*.c)
+TOOL_SRC	:= $(wildcard test/tools/*.c)
+PATCHES		:= $(sort $(wildcard criu-patches/*.patch))
+MAN_PAGES	:= $(wildcard docs/*.1 docs/*.8)
+
+GEN_SRC		:= $(PROTOS:images/%.proto=$(BUILD)/gen/%.pb-c.c)
+GEN_HDR		:= $(GEN_SRC:.c=.h)
+GEN_OBJ		:= $(GEN_SRC:.c=.o)
+PLUGIN_OBJ	:= $(PLUGIN_SRC:%.c=$(BUILD)/obj/%.o)
+# Everything but what has a main() or is the plugin's face to CRIU, for the
+# programs and tests to take from what they need.
+LIB_SRC		:= $(filter-out plugin/plugin.c keeper/keeper.c keeper/wptrack.c,$(PLUGIN_SRC) $(KEEPER_SRC))
+LIB_OBJ		:= $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(GEN_OBJ)
+
+UNIT_BIN	:= $(UNIT_SRC:%.c=$(BUILD)/%)
+KERNEL_BIN	:= $(KERNEL_SRC:%.c=$(BUILD)/%)
+PROGRAM_BIN	:= $(PROGRAM_SRC:test/programs/%.c=$(BUILD)/test/%)
+ASAN_BIN	:= $(PROGRAM_BIN:=-asan)
+TOOL_BIN	:= $(TOOL_SRC:test/tools/%.c=$(BUILD)/test/%)
+TEST_BIN	:= $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN)
+
+# --- flags -----------------------------------------------------------------
+
+WARNINGS	:= -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes $(if $(filter 0,$(WERROR)),,-Werror)
+OUR_CPPFLAGS	:= -D_GNU_SOURCE -DWPTRACK_VERSION='"$(VERSION)"' -Iplugin -Ikeeper -I$(BUILD)/gen
+# As CRIU's own plugins have them.
+CRIU_CPPFLAGS	:= $(addprefix -iquote $(CRIU_TREE)/,criu/include include images .)
+OUR_CFLAGS	:= -std=gnu11 $(WARNINGS) $(CFLAGS)
+DEPFLAGS	= -MMD -MP -MF $(@:.o=).d -MT $@
+COMPILE		= $(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(DEPFLAGS)
+LDLIBS		:= -lprotobuf-c -pthread
+
+# CRIU adds to CFLAGS itself, so what the user gave goes where it looks for
+# that, and nothing else of this make may reach it. It asks git and python
+# things it does not need to know to build criu.
+CRIU_MAKE	= env -u CFLAGS -u CPPFLAGS -u PLUGINDIR -u PREFIX -u DESTDIR -u SBINDIR -u BINDIR -u MANDIR -u WERROR \
+		  GIT_DIR=$(abspath $(BUILD))/no-git LDFLAGS=$(call squote,$(LDFLAGS)) $(MAKE) $(CRIU_JOBS) -C
+CRIU_ARGS	= CC=$(call squote,$(CC)) USERCFLAGS=$(call squote,$(CFLAGS)) WERROR=$(WERROR) PYTHON=: V=$(V)
+# All cores, unless this make was given a number itself.
+CRIU_JOBS	= $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+# --- targets for people ----------------------------------------------------
+
+all: $(CRIU) $(PLUGIN) $(KEEPER) $(WPTRACK) ## patched criu, plugin, keeper and wptrack (default)
+
+help: ## this text
+	@awk -f scripts/help.awk $(firstword $(MAKEFILE_LIST))
+
+deps: ## install the Debian packages that build and tests need (root, network)
+	$(Q)scripts/deps.sh
+
+criu-stock: $(STOCK_BIN) ## the same CRIU without the patches, which tests compare with
+
+tests: all $(TEST_BIN) criu-stock ## build what the tests run, run nothing
+
+check: ## all tests (root, long: up to 45 minutes)
+	$(Q)scripts/deps.sh
+	$(Q)$(MAKE) tests
+	$(Q)$(RUN_CHECKS) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_CRIU)
+
+check-unit: $(UNIT_BIN) ## unit tests: need neither root nor CRIU
+	$(Q)$(RUN_CHECKS) $(CHECK_UNIT)
+
+check-kernel: $(KERNEL_BIN) ## what we rely on the kernel for (root)
+	$(Q)$(RUN_CHECKS) $(CHECK_KERNEL)
+
+check-criu: tests ## dumps and restores of real programs (root, long)
+	$(Q)$(RUN_CHECKS) $(CHECK_CRIU)
+
+patches-check: ## the series fits, and builds after every patch (long)
+	$(Q)BUILD=$(abspath $(BUILD)) CC=$(call squote,$(CC)) scripts/patches-check.sh
+
+demo: ## show it on a running program, WORKLOAD=plain|asan (root)
+	$(Q)scripts/deps.sh
+	$(Q)$(MAKE) tests
+	$(Q)$(TEST_ENV) WORKLOAD=$(WORKLOAD) test/demo/demo.sh
+
+RUN_CHECKS	= $(TEST_ENV) scripts/run-checks.sh
+TEST_ENV	= env -u MAKEFLAGS -u MAKELEVEL -u CFLAGS -u LDFLAGS BUILD=$(abspath $(BUILD))
+CHECK_UNIT	= --timeout=60 --no-skip $(UNIT_BIN)
+CHECK_KERNEL	= --timeout=300 --may-skip $(KERNEL_BIN)
+CHECK_CRIU	= --timeout=2400 --may-skip $(wildcard test/run.sh)
+
+install: all ## install to PREFIX, PLUGINDIR below DESTDIR (root)
+	$(call say,INSTALL,$(DESTDIR)$(PREFIX) and $(DESTDIR)$(PLUGINDIR))
+	$(Q)install -D -m 755 $(CRIU) $(DESTDIR)$(SBINDIR)/criu
+	$(Q)install -D -m 755 $(WPTRACK) $(DESTDIR)$(BINDIR)/wptrack
+	$(Q)install -D -m 755 -t $(DESTDIR)$(PLUGINDIR) $(PLUGIN) $(KEEPER)
+	$(Q)for page in $(MAN_PAGES); do \
+		install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page; \
+	done
+
+INSTALLED	= $(SBINDIR)/criu $(BINDIR)/wptrack $(PLUGINDIR)/$(notdir $(PLUGIN)) $(PLUGINDIR)/$(notdir $(KEEPER)) \
+		  $(foreach page,$(MAN_PAGES),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
+
+uninstall: ## remove what install put there (root)
+	$(call say,REMOVE,$(DESTDIR)$(PREFIX) and $(DESTDIR)$(PLUGINDIR))
+	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	$(Q)if [ -d $(DESTDIR)$(PLUGINDIR) ]; then rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PLUGINDIR); fi
+
+clean: ## remove all output but the downloaded source
+	$(Q)if [ -d $(BUILD) ]; then find $(BUILD) -mindepth 1 -maxdepth 1 ! -name dl -exec rm -rf {} +; fi
+
+distclean: ## remove all output
+	$(Q)rm -rf $(BUILD)
+
+.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check demo install uninstall \
+	clean distclean FORCE
+
+# --- stamps: files that change only when what they record does -------------
+
+# $(call stamp,text): the recipe for one.
+stamp		= @mkdir -p $(@D); printf '%s\n' $(call squote,$(1)) | cmp -s - $@ || \
+		  printf '%s\n' $(call squote,$(1)) >$@
+
+$(BUILD)/stamp/flags: FORCE
+	$(call stamp,$(COMPILE) $(LDFLAGS) $(LDLIBS))
+
+$(BUILD)/stamp/sources: FORCE
+	$(call stamp,$(PROTOS) $(PLUGIN_SRC) $(KEEPER_SRC))
+
+# The patched criu has a plugin directory of its own, the stock one CRIU's default.
+$(BUILD)/stamp/criu-flags: FORCE
+	$(call stamp,$(CRIU_ARGS) $(LDFLAGS) PLUGINDIR=$(PLUGINDIR))
+
+$(BUILD)/stamp/criu-stock-flags: FORCE
+	$(call stamp,$(CRIU_ARGS) $(LDFLAGS))
+
+# What a source tree is made of, by content: the base or the user's own tree,
+# and the patches.
+OWN_TREE_SUM	= $(if $(CRIU_SRC),$(abspath $(CRIU_SRC)) $(shell find $(call squote,$(CRIU_SRC)) -path '*/.git' -prune -o \
+		  -type f \( -name '*.[chS]' -o -name '*.proto' -o -name 'Makefile*' \) -printf '%p %T@\n' | sort | sha256sum))
+
+$(BUILD)/stamp/base: FORCE
+	$(call stamp,$(shell sha256sum <criu-patches/BASE) $(OWN_TREE_SUM))
+
+$(BUILD)/stamp/series: FORCE
+	$(call stamp,$(shell cat $(PATCHES) /dev/null | sha256sum) $(PATCHES))
+
+# --- CRIU ------------------------------------------------------------------
+
+# A tree is always made afresh and renamed into place when it is complete.
+define make-tree
+	$(Q)CRIU_SRC=$(call squote,$(CRIU_SRC)) scripts/criu-source.sh tree $(BUILD)/dl $(1).new
+	$(Q)$(if $(2),scripts/criu-source.sh patch $(1).new)
+	$(Q)rm -rf $(1)
+	$(Q)mv $(1).new $(1)
+	$(Q)touch $@
+endef
+
+$(CRIU_TREE).tree: $(BUILD)/stamp/base $(BUILD)/stamp/series
+	$(call say,PATCH,$(CRIU_TREE): $(words $(PATCHES)) patches)
+	$(call make-tree,$(CRIU_TREE),patched)
+
+$(STOCK_TREE).tree: $(BUILD)/stamp/base
+	$(call make-tree,$(STOCK_TREE),)
+
+# Two trees, should both be wanted, would fetch the same file.
+$(STOCK_TREE).tree: | $(CRIU_TREE).tree
+
+# CRIU's make knows no changed flags, so those mean a clean build.
+define make-criu
+	$(call say,CRIU,$@ (log in $(1).log))
+	@mkdir -p $(BUILD)/no-git/objects $(BUILD)/no-git/refs
+	@echo 'ref: refs/heads/none' >$(BUILD)/no-git/HEAD
+	$(Q)if [ -e $(1)/.built-flags ] && ! cmp -s $(2) $(1)/.built-flags; then $(CRIU_MAKE) $(1) -s clean; fi
+	$(Q)cp $(2) $(1)/.built-flags
+	$(Q)$(CRIU_MAKE) $(1) $(CRIU_ARGS) $(3) criu $(if $(filter 1,$(V)),2>&1 | tee,&>) $(1).log || \
+		{ tail -n 30 $(1).log >&2; exit 1; }
+	$(Q)touch $@
+endef
+
+$(CRIU_BIN) $(STOCK_BIN): MAKEOVERRIDES =
+
+$(CRIU_BIN): $(CRIU_TREE).tree $(BUILD)/stamp/criu-flags
+	$(call make-criu,$(CRIU_TREE),$(BUILD)/stamp/criu-flags,PLUGINDIR=$(PLUGINDIR))
+
+$(STOCK_BIN): $(STOCK_TREE).tree $(BUILD)/stamp/criu-stock-flags
+	$(call make-criu,$(STOCK_TREE),$(BUILD)/stamp/criu-stock-flags,)
+
+$(CRIU): $(CRIU_BIN)
+	$(Q)install -D -m 755 $< $@
+
+# --- ours ------------------------------------------------------------------
+
+$(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h &: images/%.proto
+	$(call say,PROTOC,$<)
+	@mkdir -p $(@D)
+	$(Q)protoc-c --proto_path=images --c_out=$(BUILD)/gen $<
+
+$(GEN_OBJ): %.o: %.c $(BUILD)/stamp/flags
+	$(call say,CC,$@)
+	$(Q)$(COMPILE) -Wno-missing-prototypes -Wno-unused-parameter -fPIC -c -o $@ $<
+
+# What plugin.h-like headers of the patched tree say is part of the plugin.
+$(BUILD)/obj/plugin/%.o: OUR_CPPFLAGS += $(CRIU_CPPFLAGS)
+$(PLUGIN_OBJ): $(CRIU_TREE).tree
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/stamp/flags | $(GEN_HDR)
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -fPIC -c -o $@ $<
+
+$(LIB): $(LIB_OBJ) $(BUILD)/stamp/sources
+	$(call say,AR,$@)
+	$(Q)rm -f $@
+	$(Q)$(AR) rcs $@ $(LIB_OBJ)
+
+# CRIU loads it into a process that exports all its own symbols: it must bind
+# to its own first, and leaves undefined what it takes from CRIU.
+$(PLUGIN): $(PLUGIN_OBJ) $(GEN_OBJ) plugin/plugin.map $(BUILD)/stamp/sources
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -shared -fPIC -Wl,--version-script=plugin/plugin.map $(LDFLAGS) -o $@ \
+		$(PLUGIN_OBJ) $(GEN_OBJ) $(LDLIBS)
+
+$(KEEPER): $(BUILD)/obj/keeper/keeper.o $(LIB)
+$(WPTRACK): $(BUILD)/obj/keeper/wptrack.o $(LIB)
+$(UNIT_BIN) $(KERNEL_BIN): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
+$(PROGRAM_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/programs/%.o
+# All of CRIU's images in one object, as CRIU links them.
+$(TOOL_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/tools/%.o $(CRIU_TREE)/images/built-in.o
+$(TOOL_SRC:%.c=$(BUILD)/obj/%.o): OUR_CPPFLAGS += -iquote $(CRIU_TREE)/images
+$(TOOL_SRC:%.c=$(BUILD)/obj/%.o): $(CRIU_BIN)
+$(CRIU_TREE)/images/built-in.o: $(CRIU_BIN) ;
+
+$(KEEPER) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(TOOL_BIN): $(BUILD)/stamp/flags
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
+
+$(ASAN_BIN): $(BUILD)/test/%-asan: test/programs/%.c $(BUILD)/stamp/flags
+	$(call say,CCLD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -fsanitize=address $(LDFLAGS) -o $@ $< $(LDLIBS)
+
+-include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d $(BUILD)/gen/*.d $(BUILD)/test/*.d)

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "table.h"
+
+/* Above every mmap_min_addr, a multiple of every page size, and next to never mapped. */
+#define PROBE_ADDRESS 0x100000ull
+
+struct wptrack_session *wptrack_session_new(void)
+{
+	struct wptrack_session *session = calloc(1, sizeof(*session));
+
+	if (!session)
+		return NULL;
+	if (getrandom(session->id, sizeof(session->id), 0) != sizeof(session->id)) {
+		free(session);
+		return NULL;
+	}
+	session->refs = 1;
+	return session;
+}
+
+struct wptrack_session *wptrack_session_get(struct wptrack_session *session)
+{
+	if (session)
+		session->refs++;
+	return session;
+}
+
+void wptrack_session_put(struct wptrack_session *session)
+{
+	if (session && --session->refs == 0)
+		free(session);
+}
+
+/*
+ * A userfaultfd outlives the memory it was made for, and exec gives a process
+ * new memory without a sign on its pidfd. Un-protecting a page answers ESRCH
+ * once the memory has no user left and ENOENT on an address that is not
+ * registered; should that page be registered after all, it counts as written
+ * once more, which is safe.
+ */
+static bool memory_is_gone(int uffd)
+{
+	struct uffdio_writeprotect probe = {
+		.range = { .start = PROBE_ADDRESS, .len = (uint64_t)sysconf(_SC_PAGESIZE) },
+	};
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &probe) && errno == ESRCH;
+}
+
+static bool process_is_gone(int pidfd)
+{
+	struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
+
+	/* A pidfd that cannot be asked is as good as none. */
+	return poll(&pfd, 1, 0) != 0;
+}
+
+static bool entry_is_gone(const struct wptrack_entry *entry)
+{
+	return process_is_gone(entry->pidfd) || memory_is_gone(entry->uffd);
+}
+
+/* Position of @pid, or where it belongs. */
+static unsigned int position_of(const struct wptrack_table *table, int32_t pid)
+{
+	unsigned int low = 0;
+	unsigned int high = table->nr;
+
+	while (low < high) {
+		const unsigned int middle = low + (high - low) / 2;
+
+		if (table->entries[middle]->info.pid < pid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void free_entry(struct wptrack_table *table, struct wptrack_entry *entry)
+{
+	/* Closing is not enough: the caller of ADD may hold the same open file. */
+	epoll_ctl(table->epfd, EPOLL_CTL_DEL, entry->pidfd, NULL);
+	close(entry->pidfd);
+	close(entry->uffd);
+	wptrack_session_put(entry->session);
+	free(entry);
+}
+
+static void drop_at(struct wptrack_table *table, unsigned int position)
+{
+	struct wptrack_entry *entry = table->entries[position];
+
+	table->nr--;
+	memmove(&table->entries[position], &table->entries[position + 1],
+		(table->nr - position) * sizeof(*table->entries));
+	free_entry(table, entry);
+}
+
+void wptrack_table_drop(struct wptrack_table *table, struct wptrack_entry *entry)
+{
+	drop_at(table, position_of(table, entry->info.pid));
+}
+
+struct wptrack_entry *wptrack_table_find(struct wptrack_table *table, int32_t pid)
+{
+	const unsigned int position = position_of(table, pid);
+
+	if (position == table->nr || table->entries[position]->info.pid != pid)
+		return NULL;
+	if (entry_is_gone(table->entries[position])) {
+		drop_at(table, position);
+		return NULL;
+	}
+	return table->entries[position];
+}
+
+struct wptrack_entry *wptrack_table_at(struct wptrack_table *table, uint32_t index)
+{
+	while (index < table->nr) {
+		if (!entry_is_gone(table->entries[index]))
+			return table->entries[index];
+		drop_at(table, index);
+	}
+	return NULL;
+}
+
+/* One pass that closes the gaps at the end: thousands may be gone at once. */
+void wptrack_table_sweep(struct wptrack_table *table)
+{
+	unsigned int kept = 0;
+
+	for (unsigned int i = 0; i < table->nr; i++) {
+		struct wptrack_entry *entry = table->entries[i];
+
+		if (entry_is_gone(entry))
+			free_entry(table, entry);
+		else
+			table->entries[kept++] = entry;
+	}
+	table->nr = kept;
+}
+
+/* Whether @fd is a pidfd of @pid, as this pid namespace counts. */
+static bool is_pidfd_of(int fd, int32_t pid)
+{
+	char path[64], line[128];
+	bool found = false;
+	FILE *info;
+	int seen;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = fopen(path, "re");
+	if (!info)
+		return false;
+	while (!found && fgets(line, sizeof(line), info))
+		found = sscanf(line, "Pid: %d", &seen) == 1 && seen == pid;
+	fclose(info);
+	return found;
+}
+
+static bool is_userfaultfd(int fd)
+{
+	static const char expected[] = "anon_inode:[userfaultfd]";
+	char path[64], link[64];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	len = readlink(path, link, sizeof(link));
+	return len == (ssize_t)sizeof(expected) - 1 && !memcmp(link, expected, sizeof(expected) - 1);
+}
+
+static int check_fds(int32_t pid, const int fds[2])
+{
+	if (pid <= 0)
+		return -EINVAL;
+	if (!is_pidfd_of(fds[0], pid))
+		/* A pidfd of a process that was waited for names none. */
+		return is_pidfd_of(fds[0], -1) ? -ESRCH : -EINVAL;
+	if (!is_userfaultfd(fds[1]))
+		return -EINVAL;
+	return process_is_gone(fds[0]) || memory_is_gone(fds[1]) ? -ESRCH : 0;
+}
+
+static int make_room(struct wptrack_table *table)
+{
+	const unsigned int room = table->room ? table->room * 2 : 16;
+	struct wptrack_entry **entries;
+
+	if (table->nr >= table->cap)
+		return -ENOSPC;
+	if (table->nr < table->room)
+		return 0;
+	entries = reallocarray(table->entries, room, sizeof(*entries));
+	if (!entries)
+		return -ENOMEM;
+	table->entries = entries;
+	table->room = room;
+	return 0;
+}
+
+int wptrack_table_add(struct wptrack_table *table, const struct wptrack_task *info, const int fds[2],
+		      struct wptrack_entry **ret)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	struct wptrack_entry *entry;
+	unsigned int position;
+	int err;
+
+	err = check_fds(info->pid, fds);
+	if (!err)
+		err = make_room(table);
+	if (err)
+		return err;
+	entry = calloc(1, sizeof(*entry));
+	if (!entry)
+		return -ENOMEM;
+	event.data.u64 = WPTRACK_EVENT_TASK | (uint32_t)info->pid;
+	if (epoll_ctl(table->epfd, EPOLL_CTL_ADD, fds[0], &event)) {
+		err = -errno;
+		free(entry);
+		return err;
+	}
+
+	entry->info.pid = info->pid;
+	entry->info.start_time = info->start_time;
+	entry->info.mm_stamp = info->mm_stamp;
+	entry->info.mm_id = ++table->last_mm_id;
+	memcpy(entry->info.comm, info->comm, sizeof(entry->info.comm));
+	entry->pidfd = fds[0];
+	entry->uffd = fds[1];
+
+	position = position_of(table, info->pid);
+	memmove(&table->entries[position + 1], &table->entries[position],
+		(table->nr - position) * sizeof(*table->entries));
+	table->entries[position] = entry;
+	table->nr++;
+	if (ret)
+		*ret = entry;
+	return 0;
+}
+
+void wptrack_table_disown(struct wptrack_table *table, uint64_t owner)
+{
+	for (unsigned int i = 0; i < table->nr; i++)
+		if (table->entries[i]->owner == owner)
+			table->entries[i]->owner = 0;
+}
+
+void wptrack_table_clear(struct wptrack_table *table)
+{
+	while (table->nr)
+		drop_at(table, table->nr - 1);
+	free(table->entries);
+	table->entries = NULL;
+	table->room = 0;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the keeper holds: one entry per tracked process, found by pid, and the
+ * sessions they belong to. An entry never outlives its process or its memory
+ * for longer than it takes to be asked about.
+ */
+#ifndef WPTRACK_TABLE_H
+#define WPTRACK_TABLE_H
+
+#include <stdint.h>
+
+#include "wire.h"
+
+/* A chain of rounds. Lives while a task or a connection refers to it. */
+struct wptrack_session {
+	uint8_t id[WPTRACK_ID_LEN];
+	uint64_t generation; /* given out last; 0: none yet */
+	unsigned int refs;
+};
+
+struct wptrack_entry {
+	struct wptrack_task info;	 /* generation: committed last, 0: none */
+	struct wptrack_session *session; /* of the last commit; NULL: never committed */
+	uint64_t owner;			 /* connection that works on it; 0: nobody */
+	int pidfd;
+	int uffd;
+};
+
+struct wptrack_table {
+	struct wptrack_entry **entries; /* sorted by pid */
+	unsigned int nr;
+	unsigned int room; /* allocated slots */
+	unsigned int cap;  /* entries at most */
+	uint64_t last_mm_id;
+	int epfd;
+};
+
+/* How a task's pidfd is told from the loop's other descriptors in epoll data. */
+#define WPTRACK_EVENT_TASK (1ull << 32)
+
+/**
+ * wptrack_table_find - look a process up
+ * @table:	table
+ * @pid:	process id
+ *
+ * An entry whose process or memory is gone is dropped on the way.
+ *
+ * Return: the entry, valid until the table is next changed, or NULL.
+ */
+struct wptrack_entry *wptrack_table_find(struct wptrack_table *table, int32_t pid);
+
+/* Like wptrack_table_find(), by position from 0. */
+struct wptrack_entry *wptrack_table_at(struct wptrack_table *table, uint32_t index);
+
+/**
+ * wptrack_table_add - hold a process from now on
+ * @table:	table, with no entry of that pid
+ * @info:	pid, start_time, mm_stamp and comm are taken from it
+ * @fds:	pidfd and userfaultfd; the table's on success
+ * @ret:	the new entry; may be NULL
+ *
+ * Return: 0, -EINVAL when a descriptor is not what it is said to be, -ESRCH
+ * when the process is gone, -ENOSPC when the table is full, or -errno.
+ */
+int wptrack_table_add(struct wptrack_table *table, const struct wptrack_task *info, const int fds[2],
+		      struct wptrack_entry **ret);
+
+/* Let an entry go; its memory is tracked no longer, unless others hold the userfaultfd. */
+void wptrack_table_drop(struct wptrack_table *table, struct wptrack_entry *entry);
+
+/* Drop every entry whose process or memory is gone. */
+void wptrack_table_sweep(struct wptrack_table *table);
+
+/* Make every entry of @owner nobody's. */
+void wptrack_table_disown(struct wptrack_table *table, uint64_t owner);
+
+/* Drop all entries and free the table's memory. */
+void wptrack_table_clear(struct wptrack_table *table);
+
+/* New session with one reference, NULL when out of memory or randomness. */
+struct wptrack_session *wptrack_session_new(void);
+
+/* Another reference to @session; NULL is fine. Return: @session. */
+struct wptrack_session *wptrack_session_get(struct wptrack_session *session);
+
+/* Give a reference back; NULL is fine. */
+void wptrack_session_put(struct wptrack_session *session);
+
+#endif

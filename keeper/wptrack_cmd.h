@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The wptrack command: what its subcommands share. Each returns the exit code:
+ * 0, 1 when it failed and said so, 2 when it was called wrongly.
+ */
+#ifndef WPTRACK_CMD_H
+#define WPTRACK_CMD_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "wire.h"
+
+#define WPTRACK_EXIT_FAILED 1
+#define WPTRACK_EXIT_USAGE  2
+
+int wptrack_cmd_status(int argc, char **argv);
+int wptrack_cmd_release(int argc, char **argv);
+int wptrack_cmd_show(int argc, char **argv);
+
+/* Say on stderr that subcommand @name was called wrongly. Return: WPTRACK_EXIT_USAGE. */
+int wptrack_cmd_misused(const char *name, const char *why);
+
+/* Say on stderr what failed; @err is a negative errno. Return: WPTRACK_EXIT_FAILED. */
+int wptrack_cmd_failed(const char *what, int err);
+
+/* Room for any size as wptrack_print_size() writes it, NUL included. */
+#define WPTRACK_SIZE_LEN 16
+
+/* Format @bytes as "17 B" or "1.5 MiB" into @buf. Return: @buf. */
+const char *wptrack_print_size(uint64_t bytes, char buf[WPTRACK_SIZE_LEN]);
+
+/* Room for a comm, for every byte of it one character, NUL included. */
+#define WPTRACK_PLAIN_LEN WPTRACK_COMM_LEN
+
+/* Copy @comm for a terminal: what is not printable ASCII becomes "?". Return: @buf. */
+const char *wptrack_print_plain(const char *comm, char buf[WPTRACK_PLAIN_LEN]);
+
+/* Room for refusals as text: a name, a colon and a number for each. */
+#define WPTRACK_REFUSED_LEN (WPTRACK_REFUSED_NR * 24)
+
+/* Format the reasons that occur as "file:12 special:4", "-" for none, into @buf. Return: @buf. */
+const char *wptrack_print_refused(const uint32_t refused[WPTRACK_REFUSED_NR], char buf[WPTRACK_REFUSED_LEN]);
+
+/* Write @text as a JSON string; what is not UTF-8 becomes U+FFFD, byte by byte. */
+void wptrack_json_string(FILE *to, const char *text);
+
+/* Write @refused as a JSON object of the reasons that occur. */
+void wptrack_json_refused(FILE *to, const uint32_t refused[WPTRACK_REFUSED_NR]);
+
+#endif

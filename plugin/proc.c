@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "proc.h"
+
+/* Fields of /proc/PID/stat, counted from 1 as proc(5) does. */
+#define STAT_FIRST_BEHIND_COMM 3
+#define STAT_START_TIME	       22
+#define STAT_START_CODE	       26
+#define STAT_END_CODE	       27
+#define STAT_START_STACK       28
+#define STAT_START_DATA	       45
+#define STAT_END_DATA	       46
+#define STAT_LAST	       46
+
+static int read_proc(pid_t pid, const char *name, char *buf, size_t size)
+{
+	char path[64];
+	size_t len = 0;
+	ssize_t n;
+	int fd, err = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+
+	while (len < size - 1) {
+		n = read(fd, buf + len, size - 1 - len);
+		if (n < 0)
+			err = -errno;
+		if (n <= 0)
+			break;
+		len += n;
+	}
+	close(fd);
+	buf[len] = '\0';
+	return err;
+}
+
+/* FNV-1a: it has to tell layouts apart, not to withstand anybody. */
+static uint64_t digest(uint64_t hash, uint64_t value)
+{
+	int i;
+
+	for (i = 0; i < 8; i++, value >>= 8)
+		hash = (hash ^ (value & 0xff)) * 0x100000001b3ull;
+	return hash;
+}
+
+static int parse_stat(const char *stat, uint64_t fields[STAT_LAST + 1])
+{
+	/* comm may hold anything, but the last parenthesis ends it */
+	const char *pos = strrchr(stat, ')');
+	char *end;
+	int i;
+
+	if (!pos || pos[1] != ' ' || !pos[2] || pos[3] != ' ')
+		return -EBADMSG;
+
+	pos += 3; /* the state is a letter */
+	for (i = STAT_FIRST_BEHIND_COMM + 1; i <= STAT_LAST; i++) {
+		errno = 0;
+		fields[i] = strtoull(pos, &end, 10);
+		if (errno || end == pos)
+			return -EBADMSG;
+		pos = end;
+	}
+	return 0;
+}
+
+int wptrack_proc_identify(pid_t pid, struct wptrack_task *task)
+{
+	static const int layout[] = { STAT_START_CODE, STAT_END_CODE, STAT_START_STACK, STAT_START_DATA,
+				      STAT_END_DATA };
+	uint64_t fields[STAT_LAST + 1], stamp = 0xcbf29ce484222325ull;
+	char buf[2048], path[64], comm[WPTRACK_COMM_LEN + 1];
+	struct stat exe;
+	unsigned int i;
+	int err;
+
+	err = read_proc(pid, "stat", buf, sizeof(buf));
+	if (!err)
+		err = parse_stat(buf, fields);
+	if (!err)
+		err = read_proc(pid, "comm", comm, sizeof(comm));
+	if (err)
+		return err;
+
+	for (i = 0; i < sizeof(layout) / sizeof(layout[0]); i++)
+		stamp = digest(stamp, fields[layout[i]]);
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	if (!stat(path, &exe))
+		stamp = digest(digest(stamp, exe.st_dev), exe.st_ino);
+
+	comm[strcspn(comm, "\n")] = '\0';
+	memset(task->comm, 0, sizeof(task->comm));
+	memcpy(task->comm, comm, strnlen(comm, sizeof(task->comm) - 1));
+	task->pid = pid;
+	task->start_time = fields[STAT_START_TIME];
+	task->mm_stamp = stamp;
+	return 0;
+}
+
+int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes)
+{
+	char buf[8192], *line;
+	uint64_t kib;
+	int err;
+
+	err = read_proc(pid, "status", buf, sizeof(buf));
+	if (err)
+		return err;
+
+	line = strstr(buf, "\nVmPin:");
+	if (!line || sscanf(line, "\nVmPin: %" SCNu64 " kB", &kib) != 1)
+		return -EBADMSG;
+
+	*ret_bytes = kib * 1024;
+	return 0;
+}

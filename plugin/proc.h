@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What /proc tells of a process. No logging. */
+#ifndef WPTRACK_PROC_H
+#define WPTRACK_PROC_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "wire.h"
+
+/**
+ * wptrack_proc_identify - tell a process, and its memory, from any other
+ * @pid:	process
+ * @task:	pid, start_time, mm_stamp and comm are filled in
+ *
+ * The stamp is a digest of the executable and of the layout that exec has set
+ * up, so it changes when the process executes another program, and (address
+ * space randomisation aside) may stay when it executes the same one again.
+ * Source: /proc/PID/stat and /proc/PID/exe.
+ *
+ * Return: 0, -ESRCH when there is no such process, or -errno.
+ */
+int wptrack_proc_identify(pid_t pid, struct wptrack_task *task);
+
+/**
+ * wptrack_proc_pinned - memory that devices may write to behind the page tables
+ * @ret_bytes:	VmPin of /proc/PID/status
+ *
+ * Return: 0 or -errno.
+ */
+int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes);
+
+#endif

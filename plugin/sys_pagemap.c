@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sys_pagemap.h"
+#include "uapi.h"
+
+#define PAGE_BYTES 4096ull
+
+#define WRITTEN_REGS 512
+
+/* What is not worth dumping: the zero page, untouched file pages, guard pages. */
+static uint64_t boring_categories(int pagemap_fd)
+{
+	static uint64_t categories;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.category_mask = PAGE_IS_GUARD,
+		.return_mask = PAGE_IS_GUARD,
+	};
+
+	if (categories)
+		return categories;
+
+	/* An empty range: only the arguments are looked at. */
+	categories = PAGE_IS_PFNZERO | PAGE_IS_FILE;
+	if (!ioctl(pagemap_fd, PAGEMAP_SCAN, &arg))
+		categories |= PAGE_IS_GUARD;
+	return categories;
+}
+
+/*
+ * The kernel's walk_end may lie behind what it has reported and re-armed when
+ * it runs out of regions: the last region's end counts then, too.
+ */
+static uint64_t scanned_up_to(const struct pm_scan_arg *arg, unsigned int nr_regs)
+{
+	const struct page_region *regs = (const struct page_region *)(uintptr_t)arg->vec;
+	uint64_t end = arg->walk_end;
+
+	if (nr_regs < arg->vec_len)
+		return arg->end;
+	if (regs[nr_regs - 1].end > end)
+		end = regs[nr_regs - 1].end;
+	return end;
+}
+
+int wptrack_pagemap_open(pid_t pid)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int wptrack_pagemap_is_armable(int pagemap_fd, uint64_t start)
+{
+	struct page_region reg;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = start + PAGE_BYTES,
+		.vec = (uintptr_t)&reg,
+		.vec_len = 1,
+		.category_mask = PAGE_IS_WPALLOWED,
+		.return_mask = PAGE_IS_WPALLOWED,
+	};
+	int ret;
+
+	ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+	return ret < 0 ? -errno : ret;
+}
+
+int wptrack_pagemap_collect(int pagemap_fd, struct wptrack_scan *scan)
+{
+	uint64_t boring = boring_categories(pagemap_fd);
+	uint64_t pages = (scan->end - scan->start) / PAGE_BYTES;
+	unsigned int max_regs = pages < scan->max_regs ? pages : scan->max_regs;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = scan->start,
+		.end = scan->end,
+		.vec = (uintptr_t)scan->regs,
+		.vec_len = max_regs,
+		.category_inverted = boring,
+		.category_mask = boring,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_WRITTEN,
+	};
+	int ret, err;
+
+	/* A failing call may have reset pages already: it leaves their regions, but not how many. */
+	memset(scan->regs, 0, max_regs * sizeof(*scan->regs));
+	ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+	if (ret < 0) {
+		err = -errno;
+		scan->nr_regs = 0;
+		while (scan->nr_regs < max_regs && scan->regs[scan->nr_regs].end)
+			scan->nr_regs++;
+		return err;
+	}
+
+	scan->nr_regs = ret;
+	scan->next = scanned_up_to(&arg, ret);
+	return 0;
+}
+
+int wptrack_pagemap_written(int pagemap_fd, uint64_t *ret_bytes)
+{
+	uint64_t boring = boring_categories(pagemap_fd), bytes = 0;
+	struct page_region regs[WRITTEN_REGS];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.end = 1ull << 47,
+		.vec = (uintptr_t)regs,
+		.vec_len = WRITTEN_REGS,
+		.category_inverted = boring,
+		.category_mask = boring | PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_WRITTEN,
+	};
+	int ret, i;
+
+	arg.end -= PAGE_BYTES; /* the highest page is not the user's */
+	while (arg.start < arg.end) {
+		ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+		if (ret < 0)
+			return -errno;
+		for (i = 0; i < ret; i++)
+			bytes += regs[i].end - regs[i].start;
+		arg.start = scanned_up_to(&arg, ret);
+	}
+
+	*ret_bytes = bytes;
+	return 0;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * PAGEMAP_SCAN, the only place that calls it. No logging. Addresses are
+ * page-aligned, ranges half-open. None of these allocates page tables for holes.
+ */
+#ifndef WPTRACK_SYS_PAGEMAP_H
+#define WPTRACK_SYS_PAGEMAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct page_region;
+
+/**
+ * wptrack_pagemap_open - open /proc/PID/pagemap
+ * Return: descriptor the caller owns, bound to the memory the process has now, or -errno.
+ */
+int wptrack_pagemap_open(pid_t pid);
+
+/**
+ * wptrack_pagemap_is_armable - does a VMA have asynchronous write-protection?
+ * @start:	start of a VMA
+ *
+ * Tells nothing of whose userfaultfd it is. Return: 1, 0 or -errno.
+ */
+int wptrack_pagemap_is_armable(int pagemap_fd, uint64_t start);
+
+/* One collecting scan: what to look at, and what has come of it. */
+struct wptrack_scan {
+	uint64_t start;		  /* in */
+	uint64_t end;		  /* in: within one VMA */
+	struct page_region *regs; /* out: populated pages, sorted; categories has PAGE_IS_WRITTEN or not */
+	unsigned int max_regs;	  /* in */
+	unsigned int nr_regs;	  /* out, also when the scan fails: these have been reset */
+	uint64_t next;		  /* out: all up to here is told */
+};
+
+/**
+ * wptrack_pagemap_collect - report populated pages of a VMA and re-arm the written ones
+ *
+ * The pages are reported and re-armed in one pass, under the page-table lock.
+ * Zero pages, guard pages and holes are not reported.
+ *
+ * Return: 0, -EPERM when the VMA has no asynchronous write-protection, or -errno.
+ */
+int wptrack_pagemap_collect(int pagemap_fd, struct wptrack_scan *scan);
+
+/**
+ * wptrack_pagemap_written - how much of the armed memory has been written
+ * @ret_bytes:	bytes of populated pages written since they were armed
+ *
+ * A pure read over the whole address space. Return: 0 or -errno.
+ */
+int wptrack_pagemap_written(int pagemap_fd, uint64_t *ret_bytes);
+
+#endif

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* One tracked task: its userfaultfd, its registered VMAs, what has changed in them. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "criu.h"
+
+#include "proc.h"
+#include "sys_pagemap.h"
+#include "sys_uffd.h"
+#include "track.h"
+#include "uapi.h"
+
+#undef LOG_PREFIX
+#define LOG_PREFIX "wptrack: "
+
+#define PAGE_BYTES 4096ull
+
+/*
+ * A registered VMA does not merge with a new neighbour, so that tracking costs
+ * mappings; the kernel allows 65530 of them by default.
+ */
+#define MAX_REGISTERED_VMAS 32768
+
+_Static_assert(sizeof(struct cr_mem_track_range) == sizeof(struct page_region) &&
+	       offsetof(struct cr_mem_track_range, end) == offsetof(struct page_region, end) &&
+	       offsetof(struct cr_mem_track_range, flags) == offsetof(struct page_region, categories),
+	       "the scan fills CRIU's ranges in place");
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000ull + ts.tv_nsec / 1000;
+}
+
+static int remote_close(struct cr_mem_track_task *task, long fd)
+{
+	const unsigned long args[3] = { fd };
+	long ret;
+
+	if (task->remote_syscall(task, task->compat ? WPTRACK_I386_CLOSE : SYS_close, &ret, args))
+		return -EIO;
+	return ret;
+}
+
+/* A userfaultfd belongs to the memory of the process that makes it, so the target does. */
+static int make_uffd(struct cr_mem_track_task *task, int pidfd, int *ret_uffd)
+{
+	const unsigned long args[3] = { wptrack_uffd_flags() };
+	int fd, err;
+	long ret;
+
+	if (task->remote_syscall(task, task->compat ? WPTRACK_I386_USERFAULTFD : SYS_userfaultfd, &ret, args))
+		return -EIO;
+	if (ret < 0)
+		return ret;
+
+	fd = wptrack_pidfd_getfd(pidfd, ret);
+	err = remote_close(task, ret);
+	if (err)
+		pr_err("Can't close userfaultfd %ld in %d: %s\n", ret, task->pid, strerror(-err));
+	if (fd < 0)
+		return fd;
+	if (!err)
+		err = wptrack_uffd_enable(fd);
+	if (err) {
+		close(fd);
+		return err;
+	}
+
+	*ret_uffd = fd;
+	return 0;
+}
+
+static int attach_new(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
+{
+	struct wptrack_msg msg = { .op = WPTRACK_OP_ADD, .task = target->info };
+	int fds[2], err;
+
+	fds[0] = wptrack_pidfd_open(task->pid);
+	if (fds[0] < 0)
+		return fds[0];
+
+	err = make_uffd(task, fds[0], &target->uffd);
+	if (!err) {
+		fds[1] = target->uffd;
+		err = wptrack_wire_call(round->keeper, &msg, fds, 2, NULL);
+	}
+	close(fds[0]);
+	if (err)
+		return err;
+
+	target->info.mm_id = msg.task.mm_id;
+	target->basis = WPTRACK_BASIS_NEW_TASK;
+	return 0;
+}
+
+/* The parent images are the round committed last for this task, and have it. */
+static bool parent_is_last(const struct wptrack_round *round, const struct wptrack_task *known)
+{
+	const struct wptrack_record_task *then;
+
+	if (!round->parent || !known->generation || round->parent->generation != known->generation ||
+	    memcmp(round->parent->session, known->session, sizeof(known->session)))
+		return false;
+
+	then = wptrack_record_find(round->parent, known->pid);
+	return then && then->info.mm_id == known->mm_id && then->info.start_time == known->start_time;
+}
+
+static int take_known(struct wptrack_round *round, struct wptrack_target *target)
+{
+	struct wptrack_msg msg = { .op = WPTRACK_OP_TAKE, .task = target->info };
+	int err;
+
+	err = wptrack_wire_call(round->keeper, &msg, NULL, 0, &target->uffd);
+	if (err)
+		return err;
+
+	/* The lowest page is never mapped by anyone who matters here: this only asks if the memory lives. */
+	if (wptrack_uffd_unprotect(target->uffd, PAGE_BYTES, 2 * PAGE_BYTES) == -ESRCH) {
+		close(target->uffd);
+		target->uffd = -1;
+		return -ENOENT;
+	}
+
+	target->info.mm_id = msg.task.mm_id;
+	if (!round->has_parent) {
+		target->basis = WPTRACK_BASIS_NO_PARENT;
+	} else if (parent_is_last(round, &msg.task)) {
+		target->basis = WPTRACK_BASIS_INCREMENTAL;
+	} else {
+		target->basis = WPTRACK_BASIS_CHAIN_BROKEN;
+		pr_warn("%d: the parent images are not its last committed round (%" PRIu64 "), "
+			"so it is dumped in full\n", target->info.pid, msg.task.generation);
+	}
+	return 0;
+}
+
+static enum wptrack_refusal refusal_of_kind(enum cr_mem_track_kind kind)
+{
+	switch (kind) {
+	case CR_MEM_TRACK_FILE:
+		return WPTRACK_REFUSED_FILE;
+	case CR_MEM_TRACK_SHARED:
+		return WPTRACK_REFUSED_SHARED;
+	case CR_MEM_TRACK_HUGETLB:
+		return WPTRACK_REFUSED_HUGETLB;
+	default:
+		return WPTRACK_REFUSED_SPECIAL;
+	}
+}
+
+/*
+ * Register a VMA, or make sure that it is ours. What was armed before belongs
+ * to us if the kernel lets us register it again: a VMA has one owner.
+ */
+static int register_vma(struct wptrack_target *target, struct wptrack_vma *vma)
+{
+	int armed, err;
+
+	armed = wptrack_pagemap_is_armable(target->pagemap, vma->start);
+	if (armed < 0)
+		return armed;
+
+	err = wptrack_uffd_register(target->uffd, vma->start, vma->end);
+	if (err)
+		return err;
+
+	/* Page tables may hold marks of a former registration, which would read as clean. */
+	if (!armed) {
+		err = wptrack_uffd_unprotect(target->uffd, vma->start, vma->end);
+		if (err)
+			return err;
+	}
+
+	vma->armed = armed;
+	return 0;
+}
+
+static void consider_vma(struct wptrack_target *target, struct cr_mem_track_vma *cr_vma)
+{
+	struct wptrack_vma *vma = &target->vmas[target->nr_vmas];
+	enum wptrack_refusal refusal;
+	int err;
+
+	if (cr_vma->kind != CR_MEM_TRACK_ANON) {
+		refusal = refusal_of_kind(cr_vma->kind);
+	} else if (target->nr_vmas == MAX_REGISTERED_VMAS) {
+		refusal = WPTRACK_REFUSED_LIMIT;
+	} else {
+		*vma = (struct wptrack_vma){ .start = cr_vma->start, .end = cr_vma->end };
+		err = register_vma(target, vma);
+		if (!err) {
+			target->nr_vmas++;
+			target->info.vmas_registered++;
+			target->info.registered_bytes += vma->end - vma->start;
+			cr_vma->tracked = true;
+			return;
+		}
+		pr_debug("%d: %" PRIx64 "-%" PRIx64 " is not tracked: %s\n", target->info.pid, vma->start, vma->end,
+			 strerror(-err));
+		refusal = err == -EBUSY ? WPTRACK_REFUSED_BUSY : WPTRACK_REFUSED_KERNEL;
+	}
+
+	target->info.vmas_refused[refusal]++;
+}
+
+/* Memory that the kernel or a device may write to behind the page tables. */
+static bool has_unseen_writers(const struct cr_mem_track_task *task)
+{
+	uint64_t pinned;
+	unsigned int i;
+
+	for (i = 0; i < task->nr_vmas; i++)
+		if (task->vmas[i].kind == CR_MEM_TRACK_AIO)
+			return true;
+
+	return wptrack_proc_pinned(task->pid, &pinned) || pinned;
+}
+
+int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
+{
+	uint64_t begin = now_us();
+	unsigned int i;
+	int err;
+
+	err = wptrack_proc_identify(task->pid, &target->info);
+	if (err)
+		return err;
+
+	err = take_known(round, target);
+	if (err == -ENOENT)
+		err = attach_new(round, target, task);
+	if (err)
+		return err;
+
+	target->pagemap = wptrack_pagemap_open(task->pid);
+	if (target->pagemap < 0)
+		return target->pagemap;
+
+	target->vmas = calloc(task->nr_vmas, sizeof(*target->vmas));
+	if (!target->vmas)
+		return -ENOMEM;
+
+	for (i = 0; i < task->nr_vmas; i++)
+		consider_vma(target, &task->vmas[i]);
+
+	if (has_unseen_writers(task)) {
+		target->basis = WPTRACK_BASIS_UNTRUSTED;
+		pr_warn("%d has pinned memory or asynchronous I/O, whose writes cannot be seen: it is dumped in full\n",
+			task->pid);
+	}
+
+	target->spent_us += now_us() - begin;
+	return 0;
+}
+
+static struct wptrack_vma *find_vma(struct wptrack_target *target, uint64_t addr)
+{
+	size_t low = 0, high = target->nr_vmas;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (target->vmas[mid].end <= addr)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+
+	if (low == target->nr_vmas || target->vmas[low].start > addr)
+		return NULL;
+	return &target->vmas[low];
+}
+
+int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_collect *req)
+{
+	struct wptrack_vma *vma = find_vma(target, req->start);
+	struct wptrack_scan scan = {
+		.start = req->next,
+		.end = req->end,
+		.regs = (struct page_region *)req->ranges,
+		.max_regs = req->max_ranges,
+	};
+	uint64_t begin = now_us();
+	unsigned int i;
+	int err;
+
+	if (!vma || vma->start != req->start || vma->end != req->end)
+		return -ENOENT;
+
+	/*
+	 * On failure some pages may have been reset; CRIU dumps all from
+	 * req->next on, and with that they are what the parent has.
+	 */
+	err = wptrack_pagemap_collect(target->pagemap, &scan);
+	if (err) {
+		vma->accounted = true;
+		return err;
+	}
+
+	for (i = 0; i < scan.nr_regs; i++) {
+		struct cr_mem_track_range *range = &req->ranges[i];
+		uint64_t pages = (range->end - range->start) / PAGE_BYTES;
+		bool clean = target->basis == WPTRACK_BASIS_INCREMENTAL && vma->armed &&
+			     !(range->flags & PAGE_IS_WRITTEN);
+
+		range->flags = clean ? CR_MEM_TRACK_CLEAN : 0;
+		if (clean)
+			target->info.pages_clean += pages;
+		else
+			target->info.pages_written += pages;
+	}
+
+	req->nr_ranges = scan.nr_regs;
+	req->next = scan.next;
+	vma->accounted = scan.next == vma->end;
+	target->spent_us += now_us() - begin;
+	return 0;
+}
+
+int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_t end)
+{
+	struct wptrack_vma *vma = find_vma(target, start);
+	int err;
+
+	if (!vma)
+		return 0;
+
+	err = wptrack_uffd_unprotect(target->uffd, start, end);
+	if (start == vma->start && end == vma->end)
+		vma->accounted = !err;
+
+	/* The process has gone, or has mapped something else there, which is not armed. */
+	if (err == -ESRCH || (err == -ENOENT && end - start == PAGE_BYTES))
+		return 0;
+	if (err)
+		pr_warn("%d: can't un-arm %" PRIx64 "-%" PRIx64 ": %s. The next dump will be full\n", target->info.pid,
+			start, end, strerror(-err));
+	return err;
+}
+
+void wptrack_target_release(struct wptrack_target *target)
+{
+	if (target->uffd >= 0)
+		close(target->uffd);
+	if (target->pagemap >= 0)
+		close(target->pagemap);
+	free(target->vmas);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The tracker: one round is one run of criu pre-dump or dump.
+ *
+ * A page is called clean only with proof that the parent images have it as it
+ * is now: its task's memory is the one the keeper holds the userfaultfd of, its
+ * VMA has been registered by us since before the parent's collect, and the
+ * parent directory is the round that the keeper committed last for this task.
+ */
+#ifndef WPTRACK_TRACK_H
+#define WPTRACK_TRACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "session.h"
+#include "wire.h"
+
+struct cr_mem_track_task;
+struct cr_mem_track_collect;
+
+/* A VMA we have registered. */
+struct wptrack_vma {
+	uint64_t start;
+	uint64_t end;
+	bool armed;	/* registered before this round, so its clean pages are proven to be clean */
+	bool accounted; /* collected or forgotten to its end in this round */
+};
+
+struct wptrack_target {
+	struct wptrack_task info;
+	enum wptrack_basis basis;
+	int uffd;
+	int pagemap;
+	struct wptrack_vma *vmas; /* sorted */
+	size_t nr_vmas;
+	uint64_t spent_us; /* in attach and collect, while the task was stopped */
+};
+
+struct wptrack_round {
+	int keeper; /* connection, -1: none */
+	bool track; /* else only the end of tracking is told to the keeper */
+	bool broken; /* something reset may have been lost: the round cannot be a parent */
+	bool has_parent;
+	bool numbered; /* session and generation are known */
+	uint8_t session[WPTRACK_ID_LEN];
+	uint64_t generation;
+	struct wptrack_record *parent;
+	struct wptrack_target *targets;
+	size_t nr_targets;
+	size_t max_targets;
+};
+
+/**
+ * wptrack_track_start - begin a round, before any task is stopped
+ * @round:	to be filled; wptrack_track_finish() frees what it holds
+ * @image_dir:	descriptor of the images directory, stays the caller's
+ * @track:	whether the memory is to be tracked from here on
+ * @has_parent:	whether the directory has parent images
+ *
+ * Return: 0, or -errno when there is no keeper: then nothing is tracked and
+ * every page is dumped.
+ */
+int wptrack_track_start(struct wptrack_round *round, int image_dir, bool track, bool has_parent);
+
+/**
+ * wptrack_track_attach - take a seized task into the round
+ * @task:	marks which of its VMAs are tracked
+ *
+ * Return: 0, or -errno when the task is not tracked: all of it is to be dumped.
+ */
+int wptrack_track_attach(struct wptrack_round *round, struct cr_mem_track_task *task);
+
+/**
+ * wptrack_track_collect - report and reset changes in a part of a VMA
+ * Return: 0, or -errno: whatever lies behind req->next is to be dumped.
+ */
+int wptrack_track_collect(struct wptrack_round *round, struct cr_mem_track_collect *req);
+
+/**
+ * wptrack_track_forget - these pages did not get into the images
+ * Return: 0, or -errno when they could not be un-armed: the round will not be
+ * committed.
+ */
+int wptrack_track_forget(struct wptrack_round *round, int pid, uint64_t start, uint64_t end);
+
+/**
+ * wptrack_track_finish - end a round and free it
+ * @image_dir:	where the session record goes
+ * @final:	it was a dump, not a pre-dump
+ * @ok:		the images are complete
+ * @keep:	the tasks go on being tracked
+ *
+ * Return: 0, or -errno when the round has not been committed though it should:
+ * the next one dumps everything.
+ */
+int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final, bool ok, bool keep);
+
+/* In target.c: attach a task to its entry; log one line of what it did. */
+int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);
+int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_collect *req);
+int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_t end);
+void wptrack_target_release(struct wptrack_target *target);
+
+#endif

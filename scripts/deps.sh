@@ -1,0 +1,34 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Installs the Debian packages that the build and the tests need. Does nothing,
+# and needs neither root nor network, when they are all there.
+set -euo pipefail
+
+# CRIU, as criu/Makefile.packages and Makefile.config name them.
+criu=(libprotobuf-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libnl-3-dev libnl-route-3-dev
+	libcap-dev libnet1-dev libnftables-dev libgnutls28-dev libbsd-dev libbpf-dev uuid-dev pkg-config)
+build=(gcc libc6-dev make patch xz-utils)
+tests=(iproute2 procps util-linux)
+
+missing=()
+for package in "${criu[@]}" "${build[@]}" "${tests[@]}"; do
+	if [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+		missing+=("$package")
+	fi
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+	echo "deps: this is no Debian: install what your distribution calls ${missing[*]}" >&2
+	exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+	echo "deps: missing packages, run \`make deps\` as root, or install: ${missing[*]}" >&2
+	exit 1
+fi
+
+echo "  DEPS     installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install "${missing[@]}"
