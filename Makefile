@@ -74,7 +74,7 @@ TEST_BIN	:= $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN)
 # --- flags -----------------------------------------------------------------
 
 WARNINGS	:= -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes $(if $(filter 0,$(WERROR)),,-Werror)
-OUR_CPPFLAGS	:= -D_GNU_SOURCE -DWPTRACK_VERSION='"$(VERSION)"' -Iplugin -Ikeeper -I$(BUILD)/gen
+OUR_CPPFLAGS	:= -D_GNU_SOURCE= -DWPTRACK_VERSION='"$(VERSION)"' -Iplugin -Ikeeper -I$(BUILD)/gen
 # As CRIU's own plugins have them.
 CRIU_CPPFLAGS	:= $(addprefix -iquote $(CRIU_TREE)/,criu/include include images .)
 OUR_CFLAGS	:= -std=gnu11 $(WARNINGS) $(CFLAGS)
