@@ -12,7 +12,7 @@ MANDIR		?= $(PREFIX)/share/man
 PLUGINDIR	?= $(PREFIX)/lib/criu
 DESTDIR		?=
 CRIU_SRC	?=
-WORKLOAD	?= plain
+WORKLOAD	?= asan
 V		?= 0
 WERROR		?= 1
 CFLAGS		?= -O2 -g
@@ -86,8 +86,10 @@ LDLIBS		:= -lprotobuf-c -pthread
 # that, and nothing else of this make may reach it. It asks git and python
 # things it does not need to know to build criu.
 CRIU_MAKE	= env -u CFLAGS -u CPPFLAGS -u PLUGINDIR -u PREFIX -u DESTDIR -u SBINDIR -u BINDIR -u MANDIR -u WERROR \
-		  GIT_DIR=$(abspath $(BUILD))/no-git LDFLAGS=$(call squote,$(LDFLAGS)) $(MAKE) $(CRIU_JOBS) -C
-CRIU_ARGS	= CC=$(call squote,$(CC)) USERCFLAGS=$(call squote,$(CFLAGS)) WERROR=$(WERROR) PYTHON=: V=$(V)
+		  GIT_DIR=$(abspath $(BUILD))/no-git LDFLAGS=$(call squote,$(LDFLAGS)) $(MAKE) $(CRIU_JOBS)
+CRIU_ARGS	= CC=$(call squote,$(CC)) USERCFLAGS=$(call squote,$(CFLAGS)) WERROR=$(WERROR) PYTHON=:
+# The jobserver is for recursive makes, which `make -n` would run.
+RECURSE		= $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,+)
 # All cores, unless this make was given a number itself.
 CRIU_JOBS	= $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
@@ -110,7 +112,7 @@ check: ## all tests (root, long: up to 45 minutes)
 	$(Q)$(MAKE) tests
 	$(Q)$(RUN_CHECKS) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_CRIU)
 
-check-unit: $(UNIT_BIN) ## unit tests: need neither root nor CRIU
+check-unit: $(UNIT_BIN) $(KEEPER) ## unit tests: our C code without CRIU
 	$(Q)$(RUN_CHECKS) $(CHECK_UNIT)
 
 check-kernel: $(KERNEL_BIN) ## what we rely on the kernel for (root)
@@ -122,16 +124,17 @@ check-criu: tests ## dumps and restores of real programs (root, long)
 patches-check: ## the series fits, and builds after every patch (long)
 	$(Q)BUILD=$(abspath $(BUILD)) CC=$(call squote,$(CC)) scripts/patches-check.sh
 
-demo: ## show it on a running program, WORKLOAD=plain|asan (root)
+demo: ## show it on a running program, WORKLOAD=asan|plain (root)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
 	$(Q)$(TEST_ENV) WORKLOAD=$(WORKLOAD) test/demo/demo.sh
 
 RUN_CHECKS	= $(TEST_ENV) scripts/run-checks.sh
-TEST_ENV	= env -u MAKEFLAGS -u MAKELEVEL -u CFLAGS -u LDFLAGS BUILD=$(abspath $(BUILD))
-CHECK_UNIT	= --timeout=60 --no-skip $(UNIT_BIN)
+TEST_ENV	= env -u MAKEFLAGS -u MAKELEVEL BUILD=$(abspath $(BUILD)) WPTRACK_KEEPER=$(abspath $(KEEPER))
+# What a unit test asks for, root has.
+CHECK_UNIT	= --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) $(UNIT_BIN)
 CHECK_KERNEL	= --timeout=300 --may-skip $(KERNEL_BIN)
-CHECK_CRIU	= --timeout=2400 --may-skip $(wildcard test/run.sh)
+CHECK_CRIU	= --timeout=2400 --may-skip test/run.sh
 
 install: all ## install to PREFIX, PLUGINDIR below DESTDIR (root)
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX) and $(DESTDIR)$(PLUGINDIR))
@@ -165,13 +168,14 @@ distclean: ## remove all output
 stamp		= @mkdir -p $(@D); printf '%s\n' $(call squote,$(1)) | cmp -s - $@ || \
 		  printf '%s\n' $(call squote,$(1)) >$@
 
+# Expanded here, where no target has flags of its own.
+FLAGS		:= $(COMPILE) $(LDFLAGS) $(LDLIBS)
 $(BUILD)/stamp/flags: FORCE
-	$(call stamp,$(COMPILE) $(LDFLAGS) $(LDLIBS))
+	$(call stamp,$(FLAGS))
 
 $(BUILD)/stamp/sources: FORCE
 	$(call stamp,$(PROTOS) $(PLUGIN_SRC) $(KEEPER_SRC))
 
-# The patched criu has a plugin directory of its own, the stock one CRIU's default.
 $(BUILD)/stamp/criu-flags: FORCE
 	$(call stamp,$(CRIU_ARGS) $(LDFLAGS) PLUGINDIR=$(PLUGINDIR))
 
@@ -194,14 +198,13 @@ $(BUILD)/stamp/series: FORCE
 # A tree is always made afresh and renamed into place when it is complete.
 define make-tree
 	$(Q)CRIU_SRC=$(call squote,$(CRIU_SRC)) scripts/criu-source.sh tree $(BUILD)/dl $(1).new
-	$(Q)$(if $(2),scripts/criu-source.sh patch $(1).new)
+	$(if $(2),$(Q)scripts/criu-source.sh patch $(1).new)
 	$(Q)rm -rf $(1)
 	$(Q)mv $(1).new $(1)
 	$(Q)touch $@
 endef
 
 $(CRIU_TREE).tree: $(BUILD)/stamp/base $(BUILD)/stamp/series
-	$(call say,PATCH,$(CRIU_TREE): $(words $(PATCHES)) patches)
 	$(call make-tree,$(CRIU_TREE),patched)
 
 $(STOCK_TREE).tree: $(BUILD)/stamp/base
@@ -211,24 +214,21 @@ $(STOCK_TREE).tree: $(BUILD)/stamp/base
 $(STOCK_TREE).tree: | $(CRIU_TREE).tree
 
 # CRIU's make knows no changed flags, so those mean a clean build.
-define make-criu
-	$(call say,CRIU,$@ (log in $(1).log))
+$(CRIU_BIN) $(STOCK_BIN): $(BUILD)/%/criu/criu: $(BUILD)/%.tree $(BUILD)/stamp/%-flags
+	$(call say,CRIU,$@ (log in $(BUILD)/$*.log))
 	@mkdir -p $(BUILD)/no-git/objects $(BUILD)/no-git/refs
 	@echo 'ref: refs/heads/none' >$(BUILD)/no-git/HEAD
-	$(Q)if [ -e $(1)/.built-flags ] && ! cmp -s $(2) $(1)/.built-flags; then $(CRIU_MAKE) $(1) -s clean; fi
-	$(Q)cp $(2) $(1)/.built-flags
-	$(Q)$(CRIU_MAKE) $(1) $(CRIU_ARGS) $(3) criu $(if $(filter 1,$(V)),2>&1 | tee,&>) $(1).log || \
-		{ tail -n 30 $(1).log >&2; exit 1; }
+	$(RECURSE)$(Q)cd $(BUILD)/$*; if [ -e .built-flags ] && ! cmp -s ../stamp/$*-flags .built-flags; then \
+		$(CRIU_MAKE) clean &>../$*.log; fi
+	$(Q)cp $(BUILD)/stamp/$*-flags $(BUILD)/$*/.built-flags
+	$(RECURSE)$(Q)cd $(BUILD)/$*; $(CRIU_MAKE) $(CRIU_ARGS) V=$(V) criu $(if $(filter 1,$(V)),2>&1 | tee,&>) ../$*.log || \
+		{ tail -n 30 ../$*.log >&2; exit 1; }
 	$(Q)touch $@
-endef
 
-$(CRIU_BIN) $(STOCK_BIN): MAKEOVERRIDES =
-
-$(CRIU_BIN): $(CRIU_TREE).tree $(BUILD)/stamp/criu-flags
-	$(call make-criu,$(CRIU_TREE),$(BUILD)/stamp/criu-flags,PLUGINDIR=$(PLUGINDIR))
-
-$(STOCK_BIN): $(STOCK_TREE).tree $(BUILD)/stamp/criu-stock-flags
-	$(call make-criu,$(STOCK_TREE),$(BUILD)/stamp/criu-stock-flags,)
+# `make` has its own variables; CRIU's is told what it needs to know.
+$(CRIU_BIN) $(STOCK_BIN): private MAKEOVERRIDES =
+# The patched criu has a plugin directory of its own, the stock one CRIU's default.
+$(CRIU_BIN): private CRIU_ARGS += PLUGINDIR=$(PLUGINDIR)
 
 $(CRIU): $(CRIU_BIN)
 	$(Q)install -D -m 755 $< $@
@@ -245,7 +245,7 @@ $(GEN_OBJ): %.o: %.c $(BUILD)/stamp/flags
 	$(Q)$(COMPILE) -Wno-missing-prototypes -Wno-unused-parameter -fPIC -c -o $@ $<
 
 # What plugin.h-like headers of the patched tree say is part of the plugin.
-$(BUILD)/obj/plugin/%.o: OUR_CPPFLAGS += $(CRIU_CPPFLAGS)
+$(BUILD)/obj/plugin/%.o: private OUR_CPPFLAGS += $(CRIU_CPPFLAGS)
 $(PLUGIN_OBJ): $(CRIU_TREE).tree
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/stamp/flags | $(GEN_HDR)
@@ -272,7 +272,7 @@ $(UNIT_BIN) $(KERNEL_BIN): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
 $(PROGRAM_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/programs/%.o
 # All of CRIU's images in one object, as CRIU links them.
 $(TOOL_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/tools/%.o $(CRIU_TREE)/images/built-in.o
-$(TOOL_SRC:%.c=$(BUILD)/obj/%.o): OUR_CPPFLAGS += -iquote $(CRIU_TREE)/images
+$(TOOL_SRC:%.c=$(BUILD)/obj/%.o): private OUR_CPPFLAGS += -iquote $(CRIU_TREE)/images
 $(TOOL_SRC:%.c=$(BUILD)/obj/%.o): $(CRIU_BIN)
 $(CRIU_TREE)/images/built-in.o: $(CRIU_BIN) ;
 

@@ -238,8 +238,9 @@ int wptrack_serve_one(struct wptrack_table *table, struct wptrack_client *client
 
 	/* A peer that lets its replies pile up is not waited for: a full socket ends the connection. */
 	err = wptrack_wire_send(client->sk, &reply, &req.reply_fd, req.reply_fd >= 0 ? 1 : 0);
-	return err ? err : reply.error == -EPROTO ? -EPROTO :
-						    0;
+	if (!err && reply.error == -EPROTO)
+		err = -EPROTO;
+	return err;
 }
 
 void wptrack_serve_end(struct wptrack_table *table, struct wptrack_client *client)

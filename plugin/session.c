@@ -146,12 +146,11 @@ static int task_from_image(const Wptrack__TaskEntry *entry, const uint8_t *sessi
 {
 	struct wptrack_task *info = &task->info;
 
-	if (entry->pid > INT32_MAX || (unsigned int)entry->basis >= WPTRACK_BASIS_NR)
-		return -EBADMSG;
 	if (entry->comm.len >= sizeof(info->comm) ||
 	    (entry->comm.len && memchr(entry->comm.data, '\0', entry->comm.len)))
 		return -EBADMSG;
 
+	/* One that does not fit comes out negative, and check_record() refuses that. */
 	info->pid = (int32_t)entry->pid;
 	info->start_time = entry->start_time;
 	info->mm_stamp = entry->mm_stamp;

@@ -43,8 +43,10 @@ enum wptrack_op {
 	WPTRACK_OP_TAKE,
 	/*
 	 * -> task (pid, start_time, mm_stamp, comm), fds: pidfd, userfaultfd;
-	 * <- task.mm_id. The task belongs to this connection, generation 0. A
-	 * task already known under this pid is replaced.
+	 * <- task.mm_id. The task belongs to this connection, generation 0. One
+	 * already known under this pid is replaced. -EBUSY: it belongs to
+	 * another live connection. -ESRCH: process or memory is gone. -ENOSPC:
+	 * as many are tracked as the keeper may have descriptors for.
 	 */
 	WPTRACK_OP_ADD,
 	/* -> task.{pid,vmas*,pages*}: figures of the round; <- nothing. */

@@ -249,6 +249,7 @@ cmd_patch()
 
 	for file in "$series"/*.patch; do
 		[ -e "$file" ] || continue
+		say PATCH "${file##*/}"
 		out=$(patch -d "$1" -p1 -F0 --force --no-backup-if-mismatch <"$file") ||
 			die "${file##*/} does not apply:" "$out"
 	done

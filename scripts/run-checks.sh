@@ -50,6 +50,9 @@ run()
 	wait "$child"
 	rc=$?
 	child=''
+	if [ -n "$(tail -c 1 "$log")" ]; then
+		echo
+	fi
 
 	pass=$(lines PASS) fail=$(lines FAIL) skip=$(lines SKIP)
 	passed=$((passed + pass))

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the keeper answers: who holds what, and what is committed. WPTRACK_KEEPER names the program.
+ */
+#include <sys/eventfd.h>
+
+#include "keeper_client.h"
+
+static void committed_round_is_given_back(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_task round, task;
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&target, false, &round), 0);
+	CHECK_EQ(round.generation, 1);
+	sk = client_new();
+	CHECK_EQ(take(sk, target.pid, &task), 0);
+	CHECK_EQ(task.generation, 1);
+	CHECK(same_session(&task, &round));
+	CHECK(task.mm_id);
+	CHECK(!strcmp(task.comm, "target"));
+	/* Taken once, it is in no committed round until the next commit. */
+	CHECK_EQ(take(sk, target.pid, &task), 0);
+	CHECK_EQ(task.generation, 0);
+}
+
+static void userfaultfd_given_back_is_the_targets(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct uffdio_writeprotect probe = { .range = { 0x100000, 0x10000 } };
+	struct wptrack_msg msg = message(WPTRACK_OP_TAKE, target.pid);
+	struct wptrack_task round;
+	FD uffd = -1;
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&target, false, &round), 0);
+	sk = client_new();
+	CHECK_EQ(wptrack_wire_call(sk, &msg, NULL, 0, &uffd), 0);
+	CHECK(ioctl(uffd, UFFDIO_WRITEPROTECT, &probe) == -1 && errno == ENOENT);
+	CHECK(target_kill(&target));
+	CHECK(ioctl(uffd, UFFDIO_WRITEPROTECT, &probe) == -1 && errno == ESRCH);
+}
+
+static void dropped_connection_un_commits_its_tasks(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_task round, task;
+	FD first = -1;
+	FD second = -1;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&target, false, &round), 0);
+	first = client_new();
+	CHECK_EQ(take(first, target.pid, &task), 0);
+	CHECK_EQ(task.generation, 1);
+	CHECK_EQ(close(first), 0);
+	first = -1;
+	second = client_new();
+	/* Not -EBUSY: the keeper sees the end of one connection before what comes after it. */
+	CHECK_EQ(take(second, target.pid, &task), 0);
+	CHECK_EQ(task.generation, 0);
+}
+
+static void tasks_of_a_live_connection_are_busy(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_task round;
+	struct wptrack_msg note = message(WPTRACK_OP_NOTE, target.pid);
+	FD first = -1;
+	FD second = -1;
+
+	CHECK(world_start(&world));
+	first = client_new();
+	second = client_new();
+	CHECK_EQ(begin_round(first, target.pid, &round), 0);
+	CHECK_EQ(add(first, &target), 0);
+	CHECK_EQ(take(second, target.pid, NULL), -EBUSY);
+	CHECK_EQ(add(second, &target), -EBUSY);
+	CHECK_EQ(ask(second, &note), -EBUSY);
+	CHECK_EQ(release(second, target.pid), -EBUSY);
+	CHECK_EQ(release(second, 0), -EBUSY);
+	CHECK_EQ(commit(first, &round), 0);
+	CHECK_EQ(take(second, target.pid, NULL), 0);
+	CHECK_EQ(take(first, target.pid, NULL), -EBUSY);
+}
+
+static void generation_is_never_given_twice(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_task first, given_up, next;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&target, false, &first), 0);
+	{
+		FD sk = client_new();
+
+		CHECK_EQ(begin_round(sk, target.pid, &given_up), 0);
+	}
+	CHECK_EQ(run_round(&target, true, &next), 0);
+	CHECK(same_session(&first, &given_up) && same_session(&first, &next));
+	CHECK_EQ(first.generation, 1);
+	CHECK_EQ(given_up.generation, 2);
+	CHECK_EQ(next.generation, 3);
+}
+
+static void untracked_root_begins_a_session(void)
+{
+	WORLD world = world_new();
+	TARGET one = target_new();
+	TARGET other = target_new();
+	struct wptrack_task first, second, third;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&one, false, &first), 0);
+	CHECK_EQ(run_round(&other, false, &second), 0);
+	CHECK(!same_session(&first, &second));
+	CHECK_EQ(second.generation, 1);
+	CHECK_EQ(run_round(&one, true, &third), 0);
+	CHECK(same_session(&first, &third));
+	CHECK_EQ(third.generation, 2);
+}
+
+static void task_moves_to_the_session_that_commits_it(void)
+{
+	WORLD world = world_new();
+	TARGET one = target_new();
+	TARGET other = target_new();
+	struct wptrack_task first, second, task;
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&one, false, &first), 0);
+	sk = client_new();
+	CHECK_EQ(begin_round(sk, other.pid, &second), 0);
+	CHECK_EQ(add(sk, &other), 0);
+	CHECK_EQ(take(sk, one.pid, &task), 0);
+	CHECK(same_session(&task, &first));
+	CHECK_EQ(commit(sk, &second), 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		CHECK_EQ(list(sk, i, &task), 0);
+		CHECK(same_session(&task, &second));
+		CHECK_EQ(task.generation, 1);
+	}
+	CHECK_EQ(list(sk, 2, &task), -ENOENT);
+}
+
+static void only_the_rounds_own_connection_commits_it(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_task round, wrong;
+	FD sk = -1;
+	FD other = -1;
+
+	CHECK(world_start(&world));
+	sk = client_new();
+	other = client_new();
+	memset(&wrong, 0, sizeof(wrong));
+	CHECK_EQ(commit(sk, &wrong), -EINVAL);
+	CHECK_EQ(begin_round(sk, target.pid, &round), 0);
+	CHECK_EQ(add(sk, &target), 0);
+	CHECK_EQ(commit(other, &round), -EINVAL);
+	wrong = round;
+	wrong.generation++;
+	CHECK_EQ(commit(sk, &wrong), -EINVAL);
+	wrong = round;
+	wrong.session[0] ^= 1;
+	CHECK_EQ(commit(sk, &wrong), -EINVAL);
+	CHECK_EQ(list(sk, 0, &wrong), 0);
+	CHECK_EQ(wrong.generation, 0);
+	CHECK_EQ(commit(sk, &round), 0);
+	CHECK_EQ(commit(sk, &round), -EINVAL);
+}
+
+static void figures_are_noted_by_the_owner_only(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_msg note = message(WPTRACK_OP_NOTE, target.pid);
+	struct wptrack_task round, task;
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	sk = client_new();
+	CHECK_EQ(ask(sk, &note), -ENOENT);
+	CHECK_EQ(begin_round(sk, target.pid, &round), 0);
+	CHECK_EQ(add(sk, &target), 0);
+	note = message(WPTRACK_OP_NOTE, target.pid);
+	note.task.vmas_registered = 3;
+	note.task.registered_bytes = 1ull << 46;
+	note.task.pages_written = 4;
+	note.task.pages_clean = 5;
+	note.task.vmas_refused[WPTRACK_REFUSED_FILE] = 6;
+	/* What is no figure stays as it is. */
+	note.task.generation = 99;
+	note.task.mm_id = 99;
+	CHECK_EQ(ask(sk, &note), 0);
+	CHECK_EQ(commit(sk, &round), 0);
+	CHECK_EQ(list(sk, 0, &task), 0);
+	CHECK_EQ(task.vmas_registered, 3);
+	CHECK_EQ(task.registered_bytes, 1ull << 46);
+	CHECK_EQ(task.pages_written, 4);
+	CHECK_EQ(task.pages_clean, 5);
+	CHECK_EQ(task.vmas_refused[WPTRACK_REFUSED_FILE], 6);
+	CHECK_EQ(task.generation, 1);
+	CHECK_EQ(task.mm_id, 1);
+	note = message(WPTRACK_OP_NOTE, target.pid);
+	CHECK_EQ(ask(sk, &note), -EPERM);
+}
+
+static void another_mm_or_process_is_dropped(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_msg msg;
+	struct wptrack_task round;
+	FD sk = -1;
+	int uffd;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&target, false, &round), 0);
+	sk = client_new();
+	msg = message(WPTRACK_OP_TAKE, target.pid);
+	msg.task.mm_stamp++;
+	CHECK_EQ(wptrack_wire_call(sk, &msg, NULL, 0, &uffd), -ENOENT);
+	CHECK_EQ(take(sk, target.pid, NULL), -ENOENT);
+	CHECK_EQ(run_round(&target, false, &round), 0);
+	msg = message(WPTRACK_OP_TAKE, target.pid);
+	msg.task.start_time++;
+	CHECK_EQ(wptrack_wire_call(sk, &msg, NULL, 0, &uffd), -ENOENT);
+	CHECK_EQ(list(sk, 0, NULL), -ENOENT);
+}
+
+static void adding_again_replaces_with_a_new_mm_id(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_task round, before, after;
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&target, false, &round), 0);
+	sk = client_new();
+	CHECK_EQ(list(sk, 0, &before), 0);
+	CHECK_EQ(add(sk, &target), 0);
+	CHECK_EQ(list(sk, 0, &after), 0);
+	CHECK(after.mm_id > before.mm_id);
+	CHECK_EQ(after.generation, 0);
+	CHECK_EQ(list(sk, 1, NULL), -ENOENT);
+}
+
+static void descriptors_are_checked_for_what_they_are(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	TARGET other = target_new();
+	FD event = eventfd(0, EFD_CLOEXEC);
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	sk = client_new();
+	CHECK_EQ(add_fds(sk, target.pid, event, target.uffd), -EINVAL);
+	CHECK_EQ(add_fds(sk, target.pid, target.pidfd, event), -EINVAL);
+	CHECK_EQ(add_fds(sk, target.pid, target.uffd, target.pidfd), -EINVAL);
+	CHECK_EQ(add_fds(sk, target.pid, other.pidfd, target.uffd), -EINVAL);
+	CHECK_EQ(add_fds(sk, 0, target.pidfd, target.uffd), -EINVAL);
+	CHECK_EQ(add_fds(sk, -1, target.pidfd, target.uffd), -EINVAL);
+	CHECK(target_kill(&other));
+	CHECK_EQ(add(sk, &other), -ESRCH);
+	CHECK_EQ(waitpid(other.pid, NULL, 0), other.pid);
+	CHECK_EQ(add(sk, &other), -ESRCH);
+	other.pid = -1;
+	CHECK_EQ(list(sk, 0, NULL), -ENOENT);
+	CHECK_EQ(add(sk, &target), 0);
+}
+
+static void release_lets_one_or_all_go(void)
+{
+	WORLD world = world_new();
+	TARGET one = target_new();
+	TARGET two = target_new();
+	TARGET three = target_new();
+	struct wptrack_task round;
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&one, false, &round), 0);
+	CHECK_EQ(run_round(&two, false, &round), 0);
+	CHECK_EQ(run_round(&three, false, &round), 0);
+	sk = client_new();
+	CHECK_EQ(release(sk, two.pid), 1);
+	CHECK_EQ(release(sk, two.pid), -ENOENT);
+	CHECK_EQ(release(sk, -5), -EINVAL);
+	CHECK_EQ(take(sk, one.pid, NULL), 0);
+	CHECK_EQ(release(sk, 0), 2);
+	CHECK_EQ(list(sk, 0, NULL), -ENOENT);
+	CHECK_EQ(release(sk, 0), 0);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct harness_test tests[] = {
+		TEST(committed_round_is_given_back),
+		TEST(userfaultfd_given_back_is_the_targets),
+		TEST(dropped_connection_un_commits_its_tasks),
+		TEST(tasks_of_a_live_connection_are_busy),
+		TEST(generation_is_never_given_twice),
+		TEST(untracked_root_begins_a_session),
+		TEST(task_moves_to_the_session_that_commits_it),
+		TEST(only_the_rounds_own_connection_commits_it),
+		TEST(figures_are_noted_by_the_owner_only),
+		TEST(another_mm_or_process_is_dropped),
+		TEST(adding_again_replaces_with_a_new_mm_id),
+		TEST(descriptors_are_checked_for_what_they_are),
+		TEST(release_lets_one_or_all_go),
+	};
+
+	return world_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
+}
