@@ -1,0 +1,128 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# What criu says it can do, with the plugin and without, patched and not.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+exec_under_reaper "$@"
+
+without_plugin() {
+	mkdir -p "$T/none"
+	PLUGINS=$T/none
+}
+
+# check_feature: criu's answer, its output in $T/check.out
+check_feature() {
+	(cd "$T" && timeout "$CRIU_TIMEOUT" "$CRIU" check --feature mem_dirty_track -L "$PLUGINS" </dev/null) \
+		>"$T/check.out" 2>&1
+}
+
+feature_with_plugin() {
+	check_feature || die "$(tail -n 2 "$T/check.out")"
+	wait_for 5 keeper_is_gone || die "a question about features has left a keeper"
+}
+
+feature_without_plugin() {
+	without_plugin
+	if check_feature; then
+		die "true: $(tail -n 2 "$T/check.out")"
+	fi
+}
+
+feature_by_environment() {
+	(cd "$T" && CRIU_LIBS_DIR=$PLUGINS timeout "$CRIU_TIMEOUT" "$CRIU" check --feature mem_dirty_track) \
+		>"$T/check.out" 2>&1 </dev/null || die "$(tail -n 2 "$T/check.out")"
+}
+
+# snapshot_of FILE: what the program has mapped and open.
+snapshot_of() {
+	{
+		cut -d ' ' -f 1-2,6- "/proc/$PID/maps"
+		find "/proc/$PID/fd" -type l -printf '%f %l\n' | sort -n
+		grep -E '^(TracerPid|SigQ|Sig...|Shd...|Threads|Seccomp)' "/proc/$PID/status"
+	} >"$1"
+}
+
+refused_without_plugin() {
+	local errors
+
+	without_plugin
+	start_tracked pagekeeper 1 --mib 8
+	ctl pause || die "the program does not pause"
+	snapshot_of "$T/before"
+	new_round
+	if criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem; then
+		die "a pre-dump without any tracker says it has succeeded"
+	fi
+	snapshot_of "$T/after"
+	cmp -s "$T/before" "$T/after" || die "the program is changed: $(diff "$T/before" "$T/after" | head -n 3)"
+	[ -z "$(find "$DIR" -name '*.img' -size +0)" ] || die "images were written: $(ls "$DIR")"
+	errors=$(grep Error "$DIR/pre-dump.log" | grep -cv RLIMIT_NOFILE)
+	[ "$errors" = 1 ] || die "$errors errors in the log instead of one: $(log_errors "$DIR/pre-dump.log")"
+	ctl resume || die "the program does not resume"
+	write_pages 100
+	verify_program "after the refused pre-dump"
+}
+
+# A plain dump and restore need no plugin and no tracking.
+plain_without_plugin() {
+	without_plugin
+	start_tracked pagekeeper 1 --mib 8
+	new_round
+	criu_cmd dump.log dump -t "$PID" -D "$DIR" || die "dump failed: $(log_errors "$DIR/dump.log")"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	restore_and_verify
+	quit_program
+}
+
+# Tracking that was not asked for does not happen.
+plain_with_plugin() {
+	start_tracked pagekeeper 1 --mib 8
+	new_round
+	criu_cmd dump.log dump -t "$PID" -D "$DIR" || die "dump failed: $(log_errors "$DIR/dump.log")"
+	[ ! -e "$DIR/wptrack.img" ] || die "a dump without --track-mem has left a session record"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	wait_for 5 keeper_is_gone || die "a dump without --track-mem has left a keeper"
+	restore_and_verify
+	quit_program
+}
+
+stock_with_plugin() {
+	local said
+
+	start_tracked pagekeeper 1 --mib 8
+	new_round
+	CRIU_BIN=$STOCK_CRIU criu_cmd dump.log dump -t "$PID" -D "$DIR" || die "dump failed: $(log_errors "$DIR/dump.log")"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	said=$(grep -c 'not taken over' "$DIR/dump.log")
+	[ "$said" = 1 ] || die "$said lines say that memory tracking is not taken over: $(grep wptrack "$DIR/dump.log")"
+	[ ! -e "$DIR/wptrack.img" ] || die "an unpatched criu has made a session record"
+	CRIU_BIN=$STOCK_CRIU restore_and_verify
+	wait_for 5 keeper_is_gone || die "an unpatched criu has left a keeper"
+	quit_program
+}
+
+stock_restores_chain() {
+	start_tracked pagekeeper 2 --mib 32 --threads 2 --children 1
+	pre_dump
+	write_pages 300
+	pre_dump
+	write_pages 300
+	final_dump
+	assert_incremental
+	CRIU_BIN=$STOCK_CRIU restore_and_verify
+	quit_program
+	# A restore leaves the images as they are.
+	restore_and_verify
+	quit_program
+}
+
+run_test check_says_true_with_the_plugin feature_with_plugin
+run_test check_says_true_with_the_plugin_named_by_the_environment feature_by_environment
+run_test check_says_false_without_the_plugin feature_without_plugin
+run_test a_pre_dump_without_a_tracker_is_refused_and_harms_nothing refused_without_plugin
+run_test a_plain_dump_without_the_plugin_works plain_without_plugin
+run_test a_plain_dump_with_the_plugin_tracks_nothing plain_with_plugin
+run_test an_unpatched_criu_says_once_that_tracking_is_not_taken_over stock_with_plugin
+run_test an_unpatched_criu_restores_a_chain stock_restores_chain
+finish

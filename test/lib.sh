@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# What the end-to-end tests and the demo share. Sourced after "set -u".
+#
+# A test file calls run_test for each behaviour: a function run in a subshell
+# with a directory of its own ($T) and a keeper of its own, ended by the first
+# die. Functions below that can fail call die themselves.
+#
+# Everything runs below build/test/reaper, which takes over what is restored
+# or detached and complains about what a test leaves behind.
+
+TEST_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+BUILD=${BUILD:-$(cd "$TEST_DIR/.." && pwd)/build}
+CRIU=${CRIU:-$BUILD/bin/criu}
+STOCK_CRIU=${STOCK_CRIU:-$BUILD/criu-stock/criu/criu}
+PLUGINS=${PLUGINS:-$BUILD/plugins}
+WPTRACK=${WPTRACK:-$BUILD/bin/wptrack}
+TEST_BIN=${TEST_BIN:-$BUILD/test}
+CRIU_TIMEOUT=${CRIU_TIMEOUT:-60}
+# A later round may write what the program dirtied, and this much more.
+SLACK_PERCENT=2
+SLACK_PAGES=64
+
+FAILED=0
+
+# exec_under_reaper "$@": start the calling script again below the reaper.
+exec_under_reaper() {
+	local need
+
+	if [ "$(id -u)" != 0 ]; then
+		echo "$0: must run as root: CRIU dumps and restores other processes" >&2
+		exit 2
+	fi
+	for need in "$TEST_BIN/reaper" "$TEST_BIN/pkctl" "$TEST_BIN/criu-stats" "$CRIU"; do
+		if [ ! -x "$need" ]; then
+			echo "$0: $need is missing: build it first (make)" >&2
+			exit 2
+		fi
+	done
+	if [ -z "${WPTRACK_REAPED:-}" ]; then
+		exec "$TEST_BIN/reaper" bash "$0" "$@"
+	fi
+}
+
+# die WHY: end the behaviour (or the demo) as failed.
+die() {
+	printf '%s\n' "$*" >"$T.why"
+	exit 1
+}
+
+# skip WHY: end the behaviour as not applicable here.
+skip() {
+	printf '%s\n' "$*" >"$T.why"
+	exit 77
+}
+
+# wait_for SECONDS CMD [ARG...]: poll until the command succeeds.
+wait_for() {
+	local end=$((SECONDS + $1))
+
+	shift
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.02
+	done
+}
+
+is_gone() {
+	[ ! -e "/proc/$1" ]
+}
+
+# session_pids SID: the processes of a session, threads not counted.
+session_pids() {
+	local stat rest
+
+	for stat in /proc/[0-9]*/stat; do
+		{ IFS= read -r rest <"$stat"; } 2>/dev/null || continue
+		# Fields after the command name: state ppid pgrp session.
+		read -r _ _ _ rest _ <<<"${rest##*) }"
+		if [ "$rest" = "$1" ]; then
+			stat=${stat#/proc/}
+			echo "${stat%/stat}"
+		fi
+	done
+}
+
+session_is_gone() {
+	[ -z "$(session_pids "$1")" ]
+}
+
+# close_inherited: what the caller of the tests left open is not to be dumped.
+close_inherited() {
+	local fd
+
+	for fd in "/proc/$BASHPID/fd"/*; do
+		fd=${fd##*/}
+		if [ "$fd" -gt 2 ] && [ "$fd" != 255 ]; then
+			exec {fd}>&-
+		fi
+	done
+}
+
+# start_program CMD [ARG...]: start it in a session of its own, adopted by the
+# reaper. Sets PID.
+start_program() {
+	PID=$(
+		close_inherited
+		setsid "$@" </dev/null >"$T/program.log" 2>&1 &
+		echo $!
+	)
+	echo "$PID" >>"$T/sessions"
+	# setsid(1) leaves no session of ours; wait until it has made its own.
+	wait_for 5 own_session "$PID" || die "the program did not start: $(tail -n 3 "$T/program.log")"
+}
+
+own_session() {
+	local rest
+
+	{ IFS= read -r rest <"/proc/$1/stat"; } 2>/dev/null || return 1
+	read -r _ _ _ rest _ <<<"${rest##*) }"
+	[ "$rest" = "$1" ]
+}
+
+# start_tracked PROGRAM PROCESSES [OPTION...]: start a program with a control file,
+# below confine when CONFINE says how. Sets PID, CTL, PROCESSES.
+start_tracked() {
+	local program=$1 processes=$2
+
+	shift 2
+	CTL=$T/control
+	"$TEST_BIN/pkctl" "$CTL" create || die "cannot create the control file"
+	# A program under another uid must get at it.
+	chmod 711 "$T" && chmod 666 "$CTL" || die "chmod"
+	start_program ${CONFINE:+"$TEST_BIN/confine" "$CONFINE"} "$TEST_BIN/$program" --control "$CTL" "$@"
+	PROCESSES=$processes
+	ctl ready "$processes" 60 || die "$program did not get ready: $(tail -n 3 "$T/program.log")"
+	EPOCH=1
+	ROUND=0
+	ctl epoch 1 || die "control file"
+}
+
+ctl() {
+	"$TEST_BIN/pkctl" "$CTL" "$@"
+}
+
+verify_program() {
+	local out
+
+	out=$(ctl verify 60) || die "${1:-verification}: $out"
+}
+
+# write_pages N: let the program write that many pages.
+write_pages() {
+	ctl wait-writes "$1" 60 || die "the program does not write"
+}
+
+# end_sessions: kill what start_program started and wait for it.
+end_sessions() {
+	local sid pid ret=0
+
+	[ -f "$T/sessions" ] || return 0
+	while read -r sid; do
+		for pid in $(session_pids "$sid"); do
+			kill -9 "$pid" 2>/dev/null
+		done
+		wait_for 10 session_is_gone "$sid" || ret=1
+	done <"$T/sessions"
+	return "$ret"
+}
+
+# clean_up: end of a behaviour, whatever became of it. What stays behind turns
+# a success into a failure.
+clean_up() {
+	local rc=$? mnt left=""
+
+	end_sessions || left="processes"
+	if [ -f "$T/mounts" ]; then
+		while read -r mnt; do
+			umount "$mnt" || left="$left mounts"
+		done <"$T/mounts"
+	fi
+	wait_for 10 keeper_is_gone || left="$left keeper"
+	if [ -n "${KEEP:-}" ]; then
+		echo "kept: $T" >&2
+	else
+		rm -rf "$T" || left="$left files"
+	fi
+	if [ "$rc" = 0 ] && [ -n "$left" ]; then
+		die "left behind: $left"
+	fi
+	exit "$rc"
+}
+
+# ---------------------------------------------------------------- keeper
+
+# keeper_pid: who listens on the keeper's socket; nothing when nobody does.
+keeper_pid() {
+	local inode fd
+
+	inode=$(awk -v path="$WPTRACK_RUN_DIR/keeper.sock" '$8 == path && $6 == "01" { print $7; exit }' /proc/net/unix)
+	[ -n "$inode" ] || return 0
+	fd=$(find /proc/[0-9]*/fd -lname "socket:\\[$inode\\]" -print -quit 2>/dev/null)
+	[ -n "$fd" ] || return 0
+	fd=${fd#/proc/}
+	echo "${fd%%/*}"
+}
+
+keeper_is_gone() {
+	[ -z "$(keeper_pid)" ] && [ ! -e "$WPTRACK_RUN_DIR" ]
+}
+
+# ---------------------------------------------------------------- criu
+
+# criu_cmd LOG ARG...: run criu below a timeout; LOG is made in the images directory.
+criu_cmd() {
+	local log=$1
+
+	shift
+	timeout -k 5 "$CRIU_TIMEOUT" "${CRIU_BIN:-$CRIU}" "$@" -L "$PLUGINS" -v4 -o "$log" </dev/null >/dev/null 2>&1
+}
+
+# log_errors FILE: what went wrong, for a failure's message.
+log_errors() {
+	grep -E 'Error|wptrack.*(rror|ail)' "$1" 2>/dev/null | grep -v RLIMIT_NOFILE | tail -n 3 | tr '\n' ' '
+}
+
+# stat_of DIR FIELD: a field of the directory's stats-dump.
+stat_of() {
+	"$TEST_BIN/criu-stats" "$1/stats-dump" "$2"
+}
+
+# epoch_next: tell the program that an epoch ends. Dumps lie in even ones.
+epoch_next() {
+	EPOCH=$((EPOCH + 1))
+	ctl epoch "$EPOCH" || die "control file"
+}
+
+# new_round: make the next images directory. Sets ROUND, DIR, PREV (criu options naming the round before).
+new_round() {
+	PREV=()
+	[ "$ROUND" = 0 ] || PREV=(--prev-images-dir "../$ROUND")
+	ROUND=$((ROUND + 1))
+	DIR=$T/$ROUND
+	mkdir "$DIR" || die "mkdir"
+}
+
+# pre_dump [OPTION...]: one more round; later options override the parent.
+pre_dump() {
+	new_round
+	epoch_next
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem "${PREV[@]}" "$@" ||
+		die "pre-dump $ROUND failed: $(log_errors "$DIR/pre-dump.log")"
+	epoch_next
+}
+
+# dump_round [OPTION...]: a dump on top of the round before.
+dump_round() {
+	new_round
+	epoch_next
+	criu_cmd dump.log dump -t "$PID" -D "$DIR" --track-mem "${PREV[@]}" "$@" ||
+		die "dump $ROUND failed: $(log_errors "$DIR/dump.log")"
+	epoch_next
+}
+
+# final_dump [OPTION...]: the dump that ends the program.
+final_dump() {
+	dump_round "$@"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+}
+
+# restore [DIR]: restore the program from the last round.
+restore() {
+	local dir=${1:-$DIR}
+
+	criu_cmd restore.log restore -D "$dir" --restore-detached ||
+		die "restore of $(basename "$dir") failed: $(log_errors "$dir/restore.log")"
+	[ -e "/proc/$PID" ] || die "restored, but process $PID is not there"
+	ctl ready "$PROCESSES" || die "restored, but the program does not run"
+}
+
+# restore_and_verify [DIR]: restore, check all memory, let it write on and check again.
+restore_and_verify() {
+	restore "$@"
+	verify_program "after the restore"
+	write_pages 500
+	verify_program "after the restore and more writes"
+}
+
+# quit_program: ask the program to leave and see it gone.
+quit_program() {
+	ctl quit || die "the program does not quit"
+	wait_for 10 session_is_gone "$PID" || die "the program does not go"
+}
+
+# ---------------------------------------------------------------- what a round wrote
+
+# round_bound: how many pages this round may write: dirtied since the round before, plus slack.
+round_bound() {
+	local own
+
+	own=$(ctl dirtied $((EPOCH - 3)) $((EPOCH - 1))) || return 1
+	echo $((own + own * SLACK_PERCENT / 100 + SLACK_PAGES))
+}
+
+# assert_full: the round took nothing from its parent.
+assert_full() {
+	local skipped written
+
+	skipped=$(stat_of "$DIR" pages_skipped_parent) || die "round $ROUND: no statistics"
+	written=$(stat_of "$DIR" pages_written) || die "round $ROUND: no statistics"
+	[ "$written" -gt 0 ] || die "round $ROUND wrote nothing"
+	[ "$skipped" = 0 ] || die "round $ROUND is not full: $skipped pages left to the parent${1:+ ($1)}"
+}
+
+# assert_incremental: the round left pages to its parent and wrote no more than it had to.
+assert_incremental() {
+	local skipped written bound
+
+	skipped=$(stat_of "$DIR" pages_skipped_parent) || die "round $ROUND: no statistics"
+	written=$(stat_of "$DIR" pages_written) || die "round $ROUND: no statistics"
+	bound=$(round_bound) || die "control file"
+	[ "$skipped" -gt 0 ] || die "round $ROUND left nothing to its parent (wrote $written)"
+	[ "$written" -le "$bound" ] || die "round $ROUND wrote $written pages, the program dirtied at most $bound"
+}
+
+# ---------------------------------------------------------------- running
+
+# run_test NAME FUNCTION: one behaviour.
+run_test() {
+	local name=$1 why="" rc
+
+	T=$(mktemp -d "${TMPDIR:-/tmp}/wptrack-test.XXXXXX") || exit 1
+	(
+		# A keeper of its own: the tests do not meddle with one in use.
+		export WPTRACK_RUN_DIR=$T/run
+		trap clean_up EXIT
+		"$2"
+	)
+	rc=$?
+	if [ -f "$T.why" ]; then
+		why=$(cat "$T.why")
+		rm -f "$T.why"
+	fi
+	case $rc in
+	0)
+		echo "PASS $name"
+		;;
+	77)
+		echo "SKIP $name: $why"
+		;;
+	*)
+		echo "FAIL $name: ${why:-ended with status $rc}"
+		FAILED=1
+		;;
+	esac
+}
+
+# finish: last line of a test file.
+finish() {
+	exit "$FAILED"
+}
