@@ -33,6 +33,7 @@ struct region {
 	char *addr;
 	unsigned int pages;
 	uint64_t *seed; /* what each page holds; 0: zeroes */
+	char *middle;	/* where the middle third is, when it is away */
 	int (*setup)(struct region *r);
 	int (*step)(struct region *r);
 };
@@ -59,9 +60,18 @@ static uint64_t word(uint64_t seed, size_t i)
 	return seed ? seed * 0xd1342543de82ef95ull + i : 0;
 }
 
+static uint64_t *page_addr(const struct region *r, unsigned int page)
+{
+	unsigned int third = r->pages / 3;
+
+	if (r->middle && page >= third && page < 2 * third)
+		return (uint64_t *)(r->middle + (page - third) * PAGE);
+	return (uint64_t *)(r->addr + page * PAGE);
+}
+
 static void write_page(struct region *r, unsigned int page)
 {
-	uint64_t *p = (uint64_t *)(r->addr + page * PAGE);
+	uint64_t *p = page_addr(r, page);
 
 	r->seed[page] = ++seed_next;
 	for (size_t i = 0; i < WORDS; i++)
@@ -186,20 +196,20 @@ static int step_move(struct region *r)
 	return 0;
 }
 
-/* The middle third leaves, is written elsewhere and comes back between its neighbours. */
+/*
+ * The middle third leaves in one step and comes back in the next: where it
+ * merges with its neighbours again the kernel drops the registration of all
+ * three, with the marks in the page tables left as they are.
+ */
 static int step_merge(struct region *r)
 {
-	unsigned int third = r->pages / 3;
-	char *middle = r->addr + third * PAGE, *away = r->addr + 2 * HUGE;
-	struct region part = { .addr = away, .pages = third, .seed = r->seed + third };
-	int err = move(middle, third * PAGE, away, false);
+	size_t size = r->pages / 3 * PAGE;
+	char *home = r->addr + size, *away = r->addr + 2 * HUGE;
+	int err = r->middle ? move(away, size, home, true) : move(home, size, away, false);
 
 	if (err)
 		return err;
-	write_some(&part);
-	err = move(away, third * PAGE, middle, true);
-	if (err)
-		return err;
+	r->middle = r->middle ? NULL : away;
 	write_some(r);
 	return 0;
 }
@@ -396,7 +406,7 @@ static struct region regions[] = {
 
 static bool page_is_right(const struct region *r, unsigned int page)
 {
-	const uint64_t *p = (const uint64_t *)(r->addr + page * PAGE);
+	const uint64_t *p = page_addr(r, page);
 
 	for (size_t i = 0; i < WORDS; i++)
 		if (p[i] != word(r->seed[page], i))
@@ -421,7 +431,7 @@ static void verify(struct control_slot *s)
 				continue;
 			bad++;
 			if (!first)
-				first = r->addr + page * PAGE;
+				first = page_addr(r, page);
 		}
 		if (bad != before)
 			fprintf(stderr, "shapes: slot %u step %u: %s: %lu bad pages\n", slot_nr, step_nr, r->name,
