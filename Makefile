@@ -69,7 +69,14 @@ KERNEL_BIN	:= $(KERNEL_SRC:%.c=$(BUILD)/%)
 PROGRAM_BIN	:= $(PROGRAM_SRC:test/programs/%.c=$(BUILD)/test/%)
 ASAN_BIN	:= $(PROGRAM_BIN:=-asan)
 TOOL_BIN	:= $(TOOL_SRC:test/tools/%.c=$(BUILD)/test/%)
-TEST_BIN	:= $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN)
+# What only a sanitizer's program shows: COMPILER-SANITIZER of each build.
+SANITIZERS	:= gcc-asan clang-asan clang-msan gcc-tsan clang-tsan
+ZDTM_SRC	:= $(wildcard test/zdtm/*.c)
+ZDTM_BIN	:= $(ZDTM_SRC:test/zdtm/%.c=$(BUILD)/test/%)
+ZDTM_SAN_BIN	:= $(foreach san,$(SANITIZERS),$(ZDTM_BIN:=-$(san)))
+DEMO_SAN_BIN	:= $(addprefix $(BUILD)/test/pagekeeper-,clang-msan clang-tsan)
+TEST_BIN	:= $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(ZDTM_BIN) $(ZDTM_SAN_BIN) \
+		  $(DEMO_SAN_BIN)
 
 # --- flags -----------------------------------------------------------------
 
@@ -121,10 +128,13 @@ check-kernel: $(KERNEL_BIN) ## what we rely on the kernel for (root)
 check-criu: tests ## dumps and restores of real programs (root, long)
 	$(Q)$(RUN_CHECKS) $(CHECK_CRIU)
 
+bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)
+	$(Q)$(TEST_ENV) test/bench/sparse.sh
+
 patches-check: ## the series fits, and builds after every patch (long)
 	$(Q)BUILD=$(abspath $(BUILD)) CC=$(call squote,$(CC)) scripts/patches-check.sh
 
-demo: ## show it on a running program, WORKLOAD=asan|plain (root)
+demo: ## show it on a running program, WORKLOAD=asan|msan|tsan|plain (root)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
 	$(Q)$(TEST_ENV) WORKLOAD=$(WORKLOAD) test/demo/demo.sh
@@ -159,7 +169,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------
@@ -285,5 +295,29 @@ $(ASAN_BIN): $(BUILD)/test/%-asan: test/programs/%.c $(BUILD)/stamp/flags
 	$(call say,CCLD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) -fsanitize=address $(LDFLAGS) -o $@ $< $(LDLIBS)
+
+# PROGRAM-COMPILER-SANITIZER; the compilers are those named, whatever CC is.
+SANITIZE-asan	:= address
+SANITIZE-msan	:= memory
+SANITIZE-tsan	:= thread
+define sanitized-by
+$(BUILD)/test/%-$(1): test/zdtm/%.c $(BUILD)/stamp/flags
+	$$(call sanitize,$(1))
+
+$(BUILD)/test/%-$(1): test/programs/%.c $(BUILD)/stamp/flags
+	$$(call sanitize,$(1))
+endef
+define sanitize
+	$(call say,CCLD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(firstword $(subst -, ,$(1))) $(wordlist 2,99,$(COMPILE)) \
+		-fsanitize=$(SANITIZE-$(lastword $(subst -, ,$(1)))) $(LDFLAGS) -o $@ $< $(LDLIBS)
+endef
+$(foreach san,$(SANITIZERS),$(eval $(call sanitized-by,$(san))))
+
+$(ZDTM_BIN): $(BUILD)/test/%: test/zdtm/%.c $(BUILD)/stamp/flags
+	$(call say,CCLD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) $(LDFLAGS) -o $@ $< $(LDLIBS)
 
 -include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d $(BUILD)/gen/*.d $(BUILD)/test/*.d)
