@@ -173,12 +173,12 @@ static int setup_reserved(struct region *r)
 	return 0;
 }
 
-/* Move a mapping. The place it leaves stays reserved when @keep, else it is a hole. */
-static int move(char *from, size_t size, char *to, bool keep)
+/* Move a mapping. The place it leaves stays reserved, or another region's would be put there. */
+static int move(char *from, size_t size, char *to)
 {
 	if (mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
 		return -errno;
-	if (keep && mmap(from, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+	if (mmap(from, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
 		return -errno;
 	return 0;
 }
@@ -187,7 +187,7 @@ static int move(char *from, size_t size, char *to, bool keep)
 static int step_move(struct region *r)
 {
 	char *to = step_nr % 2 ? r->addr + HUGE : r->addr - HUGE;
-	int err = move(r->addr, r->pages * PAGE, to, true);
+	int err = move(r->addr, r->pages * PAGE, to);
 
 	if (err)
 		return err;
@@ -205,7 +205,7 @@ static int step_merge(struct region *r)
 {
 	size_t size = r->pages / 3 * PAGE;
 	char *home = r->addr + size, *away = r->addr + 2 * HUGE;
-	int err = r->middle ? move(away, size, home, true) : move(home, size, away, false);
+	int err = r->middle ? move(away, size, home) : move(home, size, away);
 
 	if (err)
 		return err;
