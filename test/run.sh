@@ -7,7 +7,7 @@
 set -u
 
 HERE=$(cd "$(dirname "$0")" && pwd)
-FILE_TIMEOUT=${FILE_TIMEOUT:-240}
+FILE_TIMEOUT=${FILE_TIMEOUT:-900}
 
 failed=0
 if [ $# = 0 ]; then

@@ -1,0 +1,71 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Large reservations with few pages in them, without any sanitizer.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+exec_under_reaper "$@"
+
+# Dump and restore of what holds a few MiB must not depend on what is reserved.
+SECONDS_AT_MOST=20
+
+one_step() {
+	ctl step 30 || die "a step failed: $(tail -n 3 "$T/program.log")"
+	verify_sparse "after a step"
+}
+
+verify_sparse() {
+	local out
+
+	out=$(ctl verify 30) || die "$1: $out"
+}
+
+# sparse PROCESSES SKIPPED OPTION...: two pre-dumps and a dump; each later round
+# leaves at least SKIPPED pages to its parent.
+sparse() {
+	local processes=$1 skipped=$2 start=$SECONDS
+
+	shift 2
+	start_tracked sparse "$processes" "$@"
+	pre_dump
+	assert_full "there is no parent"
+	one_step
+	pre_dump
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -ge "$skipped" ] || die "round 2 left too little to its parent"
+	one_step
+	final_dump
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -ge "$skipped" ] || die "the dump left too little to its parent"
+	restore
+	verify_sparse "after the restore"
+	one_step
+	quit_program
+	[ $((SECONDS - start)) -le "$SECONDS_AT_MOST" ] || die "took $((SECONDS - start)) s"
+}
+
+private_64_tib() {
+	sparse 1 2000 --tib 64
+}
+
+forked_64_tib() {
+	sparse 2 4000 --tib 64 --fork
+}
+
+private_1_tib() {
+	sparse 2 4000 --tib 1 --fork
+}
+
+# Shared memory is not tracked, so nothing of it is left to the parent.
+shared_64_tib() {
+	sparse 1 0 --tib 64 --shared
+}
+
+forked_shared_64_tib() {
+	sparse 2 0 --tib 64 --shared --fork
+}
+
+run_test a_reservation_of_64_tib_goes_in_rounds private_64_tib
+run_test a_forked_reservation_of_64_tib_goes_in_rounds forked_64_tib
+run_test a_forked_reservation_of_1_tib_goes_in_rounds private_1_tib
+run_test shared_memory_of_64_tib_goes_in_rounds shared_64_tib
+run_test forked_shared_memory_of_64_tib_goes_in_rounds forked_shared_64_tib
+finish
