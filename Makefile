@@ -129,7 +129,7 @@ check-criu: tests ## dumps and restores of real programs (root, long)
 	$(Q)$(RUN_CHECKS) $(CHECK_CRIU)
 
 bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)
-	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) test/bench/sparse.sh
+	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) test/bench/bench-sparse.sh
 
 patches-check: ## the series fits, and builds after every patch (long)
 	$(Q)BUILD=$(abspath $(BUILD)) CC=$(call squote,$(CC)) scripts/patches-check.sh

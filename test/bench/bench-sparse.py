@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""sparse.py RECORDS JSON [DOC]: medians and ratios of what sparse.sh has recorded.
+"""bench-sparse.py RECORDS JSON [DOC]: medians and ratios of what bench-sparse.sh has recorded.
 
 A record is a line "build figure value". Ratios are taken within a turn, build
 against plain, and the median of those is shown.
@@ -77,7 +77,8 @@ Written by `make bench-sparse WRITE_DOCS=1` on {date}: the same program, holding
 without a sanitizer and built with each; {turns} turns of a full dump and its restore, then
 two pre-dumps, a dump and the restore of these. Medians; ratios are those of turns.
 A page is one of 4 KiB that is populated, shadow memory included: AddressSanitizer maps 20 TiB,
-MemorySanitizer 100 TiB, ThreadSanitizer 125 TiB.
+MemorySanitizer 100 TiB, ThreadSanitizer 125 TiB. Images go to a disk, whose buffers larger
+images fill: that, not the mappings, makes full dumps of those that hold more pages slower.
 
 {machine}
 
