@@ -112,7 +112,14 @@ static bool parent_is_last(const struct wptrack_round *round, const struct wptra
 		return false;
 
 	then = wptrack_record_find(round->parent, known->pid);
-	return then && then->info.mm_id == known->mm_id && then->info.start_time == known->start_time;
+	if (!then || then->info.mm_id != known->mm_id || then->info.start_time != known->start_time)
+		return false;
+
+	/*
+	 * What was pinned when the parent was collected may have been written to
+	 * since, unseen, even if nothing is pinned any more.
+	 */
+	return then->basis != WPTRACK_BASIS_UNTRUSTED && then->basis != WPTRACK_BASIS_UNTRACKED;
 }
 
 static int take_known(struct wptrack_round *round, struct wptrack_target *target)
@@ -138,7 +145,7 @@ static int take_known(struct wptrack_round *round, struct wptrack_target *target
 		target->basis = WPTRACK_BASIS_INCREMENTAL;
 	} else {
 		target->basis = WPTRACK_BASIS_CHAIN_BROKEN;
-		pr_warn("%d: the parent images are not its last committed round (%" PRIu64 "), "
+		pr_warn("%d: the parent images are no sure base (its last committed round is %" PRIu64 "), "
 			"so it is dumped in full\n", target->info.pid, msg.task.generation);
 	}
 	return 0;

@@ -77,8 +77,7 @@ Written by `make bench-sparse WRITE_DOCS=1` on {date}: the same program, holding
 without a sanitizer and built with each; {turns} turns of a full dump and its restore, then
 two pre-dumps, a dump and the restore of these. Medians; ratios are those of turns.
 A page is one of 4 KiB that is populated, shadow memory included: AddressSanitizer maps 20 TiB,
-MemorySanitizer 100 TiB, ThreadSanitizer 125 TiB. Images go to a disk, whose buffers larger
-images fill: that, not the mappings, makes full dumps of those that hold more pages slower.
+MemorySanitizer 100 TiB, ThreadSanitizer 125 TiB. Images are kept in memory.
 
 {machine}
 

@@ -6,7 +6,9 @@
 # and a table; WRITE_DOCS=1 writes docs/sparse.md as well.
 #
 #   MIB=256 TURNS=5
+#   TMPDIR=/dev/shm       where images go: a disk is not what is measured
 set -u
+export TMPDIR=${TMPDIR:-/dev/shm}
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 exec_under_reaper "$@"
