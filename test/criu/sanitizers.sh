@@ -28,6 +28,15 @@ report_of() {
 	esac
 }
 
+# What the exec shape executes: a program of the other compiler, if there is one.
+executed_by() {
+	case $1 in
+	gcc-*) echo "sanitized-clang-${1#gcc-}" ;;
+	clang-msan) echo sanitized-clang-msan ;;
+	clang-*) echo "sanitized-gcc-${1#clang-}" ;;
+	esac
+}
+
 processes_at_start() {
 	case $1 in
 	fork) echo 2 ;;
@@ -53,7 +62,8 @@ start_sanitized() {
 	export ASAN_OPTIONS="log_path=$T/report:detect_leaks=0"
 	export MSAN_OPTIONS="log_path=$T/report"
 	export TSAN_OPTIONS="log_path=$T/report"
-	start_program "${run[@]}" "$TEST_BIN/sanitized-$1" --control "$CTL" --shape "$2"
+	start_program "${run[@]}" "$TEST_BIN/sanitized-$1" --control "$CTL" --shape "$2" \
+		--exec "$TEST_BIN/$(executed_by "$1")"
 	PROCESSES=$(processes_at_start "$2")
 	ROUND=0
 	EPOCH=1
