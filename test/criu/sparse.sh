@@ -6,8 +6,8 @@ set -u
 . "$(dirname "$0")/../lib.sh"
 exec_under_reaper "$@"
 
-# Dump and restore of what holds a few MiB must not depend on what is reserved.
-SECONDS_AT_MOST=20
+# Were something to go through all that is reserved, page by page, criu would
+# not be done before the time-out of lib.sh.
 
 one_step() {
 	ctl step 30 || die "a step failed: $(tail -n 3 "$T/program.log")"
@@ -23,7 +23,7 @@ verify_sparse() {
 # sparse PROCESSES SKIPPED OPTION...: two pre-dumps and a dump; each later round
 # leaves at least SKIPPED pages to its parent.
 sparse() {
-	local processes=$1 skipped=$2 start=$SECONDS
+	local processes=$1 skipped=$2
 
 	shift 2
 	start_tracked sparse "$processes" "$@"
@@ -39,7 +39,6 @@ sparse() {
 	verify_sparse "after the restore"
 	one_step
 	quit_program
-	[ $((SECONDS - start)) -le "$SECONDS_AT_MOST" ] || die "took $((SECONDS - start)) s"
 }
 
 private_64_tib() {
