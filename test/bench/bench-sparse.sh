@@ -71,9 +71,19 @@ measured_dump() {
 	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
 }
 
+# warm_up: a dump that does not count. Memory that a virtual machine has to be
+# given first takes several times as long to fill, the more the larger images are.
+warm_up() {
+	new_round
+	criu_cmd dump.log dump -t "$PID" -D "$DIR" --leave-running || die "dump failed: $(log_errors "$DIR/dump.log")"
+	rm -rf "$DIR"
+	ROUND=0
+}
+
 turn() {
 	start_tracked "$(program_of "$BENCHED")" 1 --mib "$MIB" --rate 1000
 	write_pages 1000
+	warm_up
 	measured_dump full_dump
 	measured_restore full_restore
 	ROUND=0

@@ -62,6 +62,57 @@ forked_shared_64_tib() {
 	sparse 2 0 --tib 64 --shared --fork
 }
 
+# kinds PROCESSES KIND OPTION...: spots all over 64 TiB that are written, toggled,
+# guarded, punched and dropped between rounds.
+kinds() {
+	local processes=$1 kind=$2 i
+
+	shift 2
+	start_tracked sparse-kinds "$processes" --kind "$kind" "$@"
+	for i in 1 2; do
+		pre_dump
+		one_step
+	done
+	[ "$kind" = shared ] || [ "$(stat_of "$DIR" pages_skipped_parent)" -gt 1000 ] ||
+		die "round $ROUND left too little to its parent"
+	final_dump
+	restore
+	verify_sparse "after the restore"
+	one_step
+	one_step
+	quit_program
+}
+
+closed_kind() {
+	kinds 1 closed
+}
+
+open_kind() {
+	kinds 1 open
+}
+
+shared_kind() {
+	kinds 1 shared
+}
+
+closed_kind_forked() {
+	kinds 2 closed --child
+}
+
+open_kind_forked() {
+	kinds 2 open --child
+}
+
+shared_kind_forked() {
+	kinds 2 shared --child
+}
+
+run_test spots_in_inaccessible_memory_survive_all_that_is_done_to_them closed_kind
+run_test spots_in_accessible_memory_survive_all_that_is_done_to_them open_kind
+run_test spots_in_shared_memory_survive_all_that_is_done_to_them shared_kind
+run_test spots_in_inaccessible_memory_of_two_processes_survive closed_kind_forked
+run_test spots_in_accessible_memory_of_two_processes_survive open_kind_forked
+run_test spots_in_shared_memory_of_two_processes_survive shared_kind_forked
 run_test a_reservation_of_64_tib_goes_in_rounds private_64_tib
 run_test a_forked_reservation_of_64_tib_goes_in_rounds forked_64_tib
 run_test a_forked_reservation_of_1_tib_goes_in_rounds private_1_tib
