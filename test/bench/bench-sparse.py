@@ -79,9 +79,8 @@ two pre-dumps, a dump and the restore of these. Medians; ratios are those of tur
 A page is one of 4 KiB that is populated, shadow memory included: AddressSanitizer maps 20 TiB,
 MemorySanitizer 100 TiB, ThreadSanitizer 125 TiB. Images are kept in memory.
 
-Full dumps copy every page. Where that takes longer per page for the programs that hold more,
-the time is in the kernel's memcpy (74 % of criu's for ThreadSanitizer, by perf), which on a virtual
-machine includes getting memory from the host.
+Each turn begins with a dump that does not count: memory that a virtual machine has to be given
+first takes several times as long to fill, and larger images need more of it.
 
 {machine}
 
