@@ -155,16 +155,23 @@ write_pages() {
 	ctl wait-writes "$1" 60 || die "the program does not write"
 }
 
+# kill_session SID: once more until it is gone, as its processes may be forking.
+kill_session() {
+	local pid
+
+	for pid in $(session_pids "$1"); do
+		kill -9 "$pid" 2>/dev/null
+	done
+	session_is_gone "$1"
+}
+
 # end_sessions: kill what start_program started and wait for it.
 end_sessions() {
-	local sid pid ret=0
+	local sid ret=0
 
 	[ -f "$T/sessions" ] || return 0
 	while read -r sid; do
-		for pid in $(session_pids "$sid"); do
-			kill -9 "$pid" 2>/dev/null
-		done
-		wait_for 10 session_is_gone "$sid" || ret=1
+		wait_for 10 kill_session "$sid" || ret=1
 	done <"$T/sessions"
 	return "$ret"
 }
