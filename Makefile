@@ -40,6 +40,9 @@ PLUGIN		:= $(BUILD)/plugins/wptrack_plugin.so
 KEEPER		:= $(BUILD)/plugins/wptrack-keeper
 WPTRACK		:= $(BUILD)/bin/wptrack
 LIB		:= $(BUILD)/libwptrack.a
+# The plugin with the mistakes of plugin/controls.h in it, and its keeper.
+CONTROL_PLUGIN	:= $(BUILD)/controls/wptrack_plugin.so
+CONTROL_KEEPER	:= $(BUILD)/controls/wptrack-keeper
 CRIU_TREE	:= $(BUILD)/criu
 STOCK_TREE	:= $(BUILD)/criu-stock
 CRIU_BIN	:= $(CRIU_TREE)/criu/criu
@@ -59,6 +62,7 @@ GEN_SRC		:= $(PROTOS:images/%.proto=$(BUILD)/gen/%.pb-c.c)
 GEN_HDR		:= $(GEN_SRC:.c=.h)
 GEN_OBJ		:= $(GEN_SRC:.c=.o)
 PLUGIN_OBJ	:= $(PLUGIN_SRC:%.c=$(BUILD)/obj/%.o)
+CONTROL_OBJ	:= $(PLUGIN_SRC:plugin/%.c=$(BUILD)/obj/controls/%.o)
 # Everything but what has a main() or is the plugin's face to CRIU, for the
 # programs and tests to take from what they need.
 LIB_SRC		:= $(filter-out plugin/plugin.c keeper/keeper.c keeper/wptrack.c,$(PLUGIN_SRC) $(KEEPER_SRC))
@@ -128,6 +132,12 @@ check-kernel: $(KERNEL_BIN) ## what we rely on the kernel for (root)
 check-criu: tests ## dumps and restores of real programs (root, long)
 	$(Q)$(RUN_CHECKS) $(CHECK_CRIU)
 
+check-controls: tests $(CONTROL_PLUGIN) $(CONTROL_KEEPER) ## do the tests notice a tracker that is wrong? (root)
+	$(Q)$(RUN_CHECKS) $(CHECK_CONTROLS)
+
+torture: tests ## everything that can be done to memory, DURATION=seconds SEED=number (root)
+	$(Q)$(TEST_ENV) DURATION=$(or $(DURATION),60) SEED=$(or $(SEED),1) test/torture/torture.sh
+
 bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) test/bench/bench-sparse.sh
 
@@ -145,6 +155,7 @@ TEST_ENV	= env -u MAKEFLAGS -u MAKELEVEL BUILD=$(abspath $(BUILD)) WPTRACK_KEEPE
 CHECK_UNIT	= --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) $(UNIT_BIN)
 CHECK_KERNEL	= --timeout=300 --may-skip $(KERNEL_BIN)
 CHECK_CRIU	= --timeout=2400 --may-skip test/run.sh
+CHECK_CONTROLS	= --timeout=900 --no-skip test/controls/controls.sh
 
 install: all ## install to PREFIX, PLUGINDIR below DESTDIR (root)
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX) and $(DESTDIR)$(PLUGINDIR))
@@ -169,7 +180,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check bench-sparse demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls torture bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------
@@ -255,13 +266,18 @@ $(GEN_OBJ): %.o: %.c $(BUILD)/stamp/flags
 	$(Q)$(COMPILE) -Wno-missing-prototypes -Wno-unused-parameter -fPIC -c -o $@ $<
 
 # What plugin.h-like headers of the patched tree say is part of the plugin.
-$(BUILD)/obj/plugin/%.o: private OUR_CPPFLAGS += $(CRIU_CPPFLAGS)
-$(PLUGIN_OBJ): $(CRIU_TREE).tree
+$(BUILD)/obj/plugin/%.o $(BUILD)/obj/controls/%.o: private OUR_CPPFLAGS += $(CRIU_CPPFLAGS)
+$(PLUGIN_OBJ) $(CONTROL_OBJ): $(CRIU_TREE).tree
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/stamp/flags | $(GEN_HDR)
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) -fPIC -c -o $@ $<
+
+$(BUILD)/obj/controls/%.o: plugin/%.c $(BUILD)/stamp/flags | $(GEN_HDR)
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -DWPTRACK_WITH_CONTROLS -fPIC -c -o $@ $<
 
 $(LIB): $(LIB_OBJ) $(BUILD)/stamp/sources
 	$(call say,AR,$@)
@@ -270,11 +286,16 @@ $(LIB): $(LIB_OBJ) $(BUILD)/stamp/sources
 
 # CRIU loads it into a process that exports all its own symbols: it must bind
 # to its own first, and leaves undefined what it takes from CRIU.
-$(PLUGIN): $(PLUGIN_OBJ) $(GEN_OBJ) plugin/plugin.map $(BUILD)/stamp/sources
+$(PLUGIN): $(PLUGIN_OBJ)
+$(CONTROL_PLUGIN): $(CONTROL_OBJ)
+$(PLUGIN) $(CONTROL_PLUGIN): $(GEN_OBJ) plugin/plugin.map $(BUILD)/stamp/sources
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -shared -fPIC -Wl,--version-script=plugin/plugin.map $(LDFLAGS) -o $@ \
-		$(PLUGIN_OBJ) $(GEN_OBJ) $(LDLIBS)
+		$(filter %.o,$^) $(LDLIBS)
+
+$(CONTROL_KEEPER): $(KEEPER)
+	$(Q)install -D -m 755 $< $@
 
 $(KEEPER): $(BUILD)/obj/keeper/keeper.o $(LIB)
 $(WPTRACK): $(BUILD)/obj/keeper/wptrack.o $(LIB)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "controls.h"
 #include "sys_pagemap.h"
 #include "uapi.h"
 
@@ -97,6 +98,11 @@ int wptrack_pagemap_collect(int pagemap_fd, struct wptrack_scan *scan)
 	/* A failing call may have reset pages already: it leaves their regions, but not how many. */
 	memset(scan->regs, 0, max_regs * sizeof(*scan->regs));
 	ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+	if (ret < 0 && errno == EPERM && wptrack_control("drop-eperm")) {
+		scan->nr_regs = 0;
+		scan->next = scan->end;
+		return 0;
+	}
 	if (ret < 0) {
 		err = -errno;
 		scan->nr_regs = 0;
@@ -107,6 +113,11 @@ int wptrack_pagemap_collect(int pagemap_fd, struct wptrack_scan *scan)
 
 	scan->nr_regs = ret;
 	scan->next = scanned_up_to(&arg, ret);
+	if (wptrack_control("trust-walk-end") && scan->nr_regs == max_regs) {
+		scan->next = arg.walk_end;
+		while (scan->nr_regs && scan->regs[scan->nr_regs - 1].end > arg.walk_end)
+			scan->nr_regs--;
+	}
 	return 0;
 }
 

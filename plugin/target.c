@@ -10,6 +10,7 @@
 
 #include "criu.h"
 
+#include "controls.h"
 #include "proc.h"
 #include "sys_pagemap.h"
 #include "sys_uffd.h"
@@ -107,8 +108,11 @@ static bool parent_is_last(const struct wptrack_round *round, const struct wptra
 {
 	const struct wptrack_record_task *then;
 
-	if (!round->parent || !known->generation || round->parent->generation != known->generation ||
-	    memcmp(round->parent->session, known->session, sizeof(known->session)))
+	if (!round->parent)
+		return false;
+	if ((!known->generation || round->parent->generation != known->generation ||
+	     memcmp(round->parent->session, known->session, sizeof(known->session))) &&
+	    !wptrack_control("ignore-generation"))
 		return false;
 
 	then = wptrack_record_find(round->parent, known->pid);
@@ -182,7 +186,7 @@ static int register_vma(struct wptrack_target *target, struct wptrack_vma *vma)
 		return err;
 
 	/* Page tables may hold marks of a former registration, which would read as clean. */
-	if (!armed) {
+	if (!armed && !wptrack_control("no-unprotect")) {
 		err = wptrack_uffd_unprotect(target->uffd, vma->start, vma->end);
 		if (err)
 			return err;
@@ -342,9 +346,9 @@ int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_
 	if (!vma)
 		return 0;
 
-	err = wptrack_uffd_unprotect(target->uffd, start, end);
-	if (start == vma->start && end == vma->end)
-		vma->accounted = !err;
+	err = wptrack_control("no-forget") ? 0 : wptrack_uffd_unprotect(target->uffd, start, end);
+	if (!err && start == vma->start && end == vma->end)
+		vma->accounted = true;
 
 	/* The process has gone, or has mapped something else there, which is not armed. */
 	if (err == -ESRCH || (err == -ENOENT && end - start == PAGE_BYTES))
