@@ -56,6 +56,14 @@
 #define COLD_OPS   1024 /* one in so many goes anywhere */
 #define FILE_BASE  (1u << 25)
 
+#define MOVES	   16u
+
+/* A move that may be taken back. */
+struct move {
+	unsigned int at, to, n;
+	uint32_t epoch;
+};
+
 enum worker_state { WORKER_NONE, WORKER_RUNS, WORKER_PARKED, WORKER_ENDED };
 
 struct worker {
@@ -69,6 +77,8 @@ struct worker {
 	uint8_t *mem;
 	uint8_t *alias[2]; /* two mappings of one memfd */
 	int memfd;
+	struct move moves[MOVES]; /* n = 0: none */
+	unsigned int next_move;
 };
 
 static struct {
@@ -378,15 +388,10 @@ static void op_unmap(struct worker *w, unsigned int at, unsigned int n)
 }
 
 /* A move that fails may have been done in part, so the kernel is asked what is where. */
-static void op_move(struct worker *w, unsigned int at, unsigned int n)
+static void move_pages_to(struct worker *w, unsigned int at, unsigned int to, unsigned int n)
 {
-	unsigned int to = below(w, PAGES - n);
 	struct oracle_want from[MAX_RANGE];
 
-	if (below(w, 3) == 0) /* where page tables may be moved as they are */
-		to = (to / HUGE_PAGES * HUGE_PAGES + at % HUGE_PAGES) % (PAGES - n);
-	if (to < at + n && at < to + n)
-		return;
 	for (unsigned int i = 0; i < n; i++)
 		from[i] = want_of(w, at + i);
 	disturb_run(w, at, n);
@@ -409,6 +414,35 @@ static void op_move(struct worker *w, unsigned int at, unsigned int n)
 	}
 	disturb_run(w, to, n);
 	disturb_run(w, at, n);
+}
+
+static void op_move(struct worker *w, unsigned int at, unsigned int n)
+{
+	unsigned int to = below(w, PAGES - n);
+
+	if (below(w, 3) == 0) /* where page tables may be moved as they are */
+		to = (to / HUGE_PAGES * HUGE_PAGES + at % HUGE_PAGES) % (PAGES - n);
+	if (to < at + n && at < to + n)
+		return;
+	move_pages_to(w, at, to, n);
+	w->moves[w->next_move++ % MOVES] = (struct move){ at, to, n, atomic_load(&ctl->epoch) };
+}
+
+/*
+ * Back to where it came from, after a round: there it merges with its old
+ * neighbours. These are written before the next round and after it.
+ */
+static void op_return(struct worker *w, unsigned int at, unsigned int n)
+{
+	struct move *move = &w->moves[below(w, MOVES)];
+
+	if (!move->n || move->epoch / 2 == atomic_load(&ctl->epoch) / 2)
+		return;
+	move_pages_to(w, move->to, move->at, move->n);
+	at = move->at > n ? move->at - n : 0;
+	n = 2 * n + move->n;
+	op_poke(w, at, at + n > PAGES ? PAGES - at : n);
+	*move = (struct move){ 0 };
 }
 
 /* The pages go elsewhere, the mapping stays and is fresh. */
@@ -689,7 +723,7 @@ static const struct {
 	unsigned int weight;
 } ops[] = {
 	{ op_write, 300 },   { op_poke, 200 },	  { op_check, 60 }, { op_map, 24 },    { op_unmap, 6 },
-	{ op_move, 24 },     { op_dontunmap, 6 }, { op_grow, 20 },  { op_protect, 40 }, { op_dontneed, 30 },
+	{ op_move, 24 },     { op_return, 12 },  { op_dontunmap, 6 }, { op_grow, 20 },  { op_protect, 40 }, { op_dontneed, 30 },
 	{ op_free, 6 },	     { op_advise, 20 },	  { op_lock, 4 },   { op_guard, 8 },   { op_read, 30 },
 	{ op_direct, 6 },    { op_vm_write, 30 }, { op_shared, 40 }, { op_fork, 1 },
 };
