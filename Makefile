@@ -61,12 +61,16 @@ MAN_PAGES	:= $(wildcard docs/*.1 docs/*.8)
 GEN_SRC		:= $(PROTOS:images/%.proto=$(BUILD)/gen/%.pb-c.c)
 GEN_HDR		:= $(GEN_SRC:.c=.h)
 GEN_OBJ		:= $(GEN_SRC:.c=.o)
+# CRIU's own description of its pagemap images, and what that includes.
+IMG_GEN		:= $(BUILD)/gen/criu
+IMG_OBJ		:= $(IMG_GEN)/pagemap.pb-c.o
+IMG_HDR		:= $(IMG_OBJ:.o=.h)
 PLUGIN_OBJ	:= $(PLUGIN_SRC:%.c=$(BUILD)/obj/%.o)
 CONTROL_OBJ	:= $(PLUGIN_SRC:plugin/%.c=$(BUILD)/obj/controls/%.o)
 # Everything but what has a main() or is the plugin's face to CRIU, for the
 # programs and tests to take from what they need.
 LIB_SRC		:= $(filter-out plugin/plugin.c keeper/keeper.c keeper/wptrack.c,$(PLUGIN_SRC) $(KEEPER_SRC))
-LIB_OBJ		:= $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(GEN_OBJ)
+LIB_OBJ		:= $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(GEN_OBJ) $(IMG_OBJ)
 
 UNIT_BIN	:= $(UNIT_SRC:%.c=$(BUILD)/%)
 KERNEL_BIN	:= $(KERNEL_SRC:%.c=$(BUILD)/%)
@@ -85,7 +89,7 @@ TEST_BIN	:= $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(Z
 # --- flags -----------------------------------------------------------------
 
 WARNINGS	:= -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes $(if $(filter 0,$(WERROR)),,-Werror)
-OUR_CPPFLAGS	:= -D_GNU_SOURCE= -DWPTRACK_VERSION='"$(VERSION)"' -Iplugin -Ikeeper -I$(BUILD)/gen
+OUR_CPPFLAGS	:= -D_GNU_SOURCE= -DWPTRACK_VERSION='"$(VERSION)"' -Iplugin -Ikeeper -I$(BUILD)/gen -I$(IMG_GEN)
 # As CRIU's own plugins have them.
 CRIU_CPPFLAGS	:= $(addprefix -iquote $(CRIU_TREE)/,criu/include include images .)
 OUR_CFLAGS	:= -std=gnu11 $(WARNINGS) $(CFLAGS)
@@ -261,7 +265,13 @@ $(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h &: images/%.proto
 	@mkdir -p $(@D)
 	$(Q)protoc-c --proto_path=images --c_out=$(BUILD)/gen $<
 
-$(GEN_OBJ): %.o: %.c $(BUILD)/stamp/flags
+$(IMG_OBJ:.o=.c) $(IMG_HDR) &: $(CRIU_TREE).tree
+	$(call say,PROTOC,$(CRIU_TREE)/images/pagemap.proto)
+	@mkdir -p $(@D)
+	$(Q)protoc-c --proto_path=$(CRIU_TREE)/images --proto_path=/usr/include --c_out=$(IMG_GEN) \
+		pagemap.proto opts.proto google/protobuf/descriptor.proto
+
+$(GEN_OBJ) $(IMG_OBJ): %.o: %.c $(BUILD)/stamp/flags
 	$(call say,CC,$@)
 	$(Q)$(COMPILE) -Wno-missing-prototypes -Wno-unused-parameter -fPIC -c -o $@ $<
 
@@ -269,12 +279,12 @@ $(GEN_OBJ): %.o: %.c $(BUILD)/stamp/flags
 $(BUILD)/obj/plugin/%.o $(BUILD)/obj/controls/%.o: private OUR_CPPFLAGS += $(CRIU_CPPFLAGS)
 $(PLUGIN_OBJ) $(CONTROL_OBJ): $(CRIU_TREE).tree
 
-$(BUILD)/obj/%.o: %.c $(BUILD)/stamp/flags | $(GEN_HDR)
+$(BUILD)/obj/%.o: %.c $(BUILD)/stamp/flags | $(GEN_HDR) $(IMG_HDR)
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) -fPIC -c -o $@ $<
 
-$(BUILD)/obj/controls/%.o: plugin/%.c $(BUILD)/stamp/flags | $(GEN_HDR)
+$(BUILD)/obj/controls/%.o: plugin/%.c $(BUILD)/stamp/flags | $(GEN_HDR) $(IMG_HDR)
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) -DWPTRACK_WITH_CONTROLS -fPIC -c -o $@ $<
@@ -341,4 +351,4 @@ $(ZDTM_BIN): $(BUILD)/test/%: test/zdtm/%.c $(BUILD)/stamp/flags
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) $(LDFLAGS) -o $@ $< $(LDLIBS)
 
--include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d $(BUILD)/gen/*.d $(BUILD)/test/*.d)
+-include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d $(BUILD)/gen/*.d $(IMG_GEN)/*.d $(BUILD)/test/*.d)

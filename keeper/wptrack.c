@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * wptrack: show and release what is tracked, read session records.
+ * wptrack: show and release what is tracked, read session records, verify images.
  */
 #include <errno.h>
 #include <string.h>
@@ -17,6 +17,8 @@ static const struct {
 	  wptrack_cmd_status },
 	{ "release", "PID | --all", "stop tracking; the next dump is a full one", wptrack_cmd_release },
 	{ "show", "DIR [--json]", "print the session record of an images directory", wptrack_cmd_show },
+	{ "verify", "PID DIR [...]", "compare a stopped process with its images (--exact, --image-id N, --json)",
+	  wptrack_cmd_verify },
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

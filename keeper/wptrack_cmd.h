@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The wptrack command: what its subcommands share. Each returns the exit code:
- * 0, 1 when it failed and said so, 2 when it was called wrongly.
+ * 0, 1 when it failed and said so, 2 when it was called wrongly. wptrack verify
+ * returns 1 for what is wrong and 2 when it could not tell.
  */
 #ifndef WPTRACK_CMD_H
 #define WPTRACK_CMD_H
@@ -11,12 +12,14 @@
 
 #include "wire.h"
 
-#define WPTRACK_EXIT_FAILED 1
-#define WPTRACK_EXIT_USAGE  2
+#define WPTRACK_EXIT_FAILED  1
+#define WPTRACK_EXIT_USAGE   2
+#define WPTRACK_EXIT_UNKNOWN 2
 
 int wptrack_cmd_status(int argc, char **argv);
 int wptrack_cmd_release(int argc, char **argv);
 int wptrack_cmd_show(int argc, char **argv);
+int wptrack_cmd_verify(int argc, char **argv);
 
 /* Say on stderr that subcommand @name was called wrongly. Return: WPTRACK_EXIT_USAGE. */
 int wptrack_cmd_misused(const char *name, const char *why);
