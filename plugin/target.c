@@ -274,7 +274,8 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 	return 0;
 }
 
-static struct wptrack_vma *find_vma(struct wptrack_target *target, uint64_t addr)
+/* The first VMA that ends behind @addr, or the end of the list. */
+static struct wptrack_vma *first_vma_behind(struct wptrack_target *target, uint64_t addr)
 {
 	size_t low = 0, high = target->nr_vmas;
 
@@ -287,14 +288,12 @@ static struct wptrack_vma *find_vma(struct wptrack_target *target, uint64_t addr
 			high = mid;
 	}
 
-	if (low == target->nr_vmas || target->vmas[low].start > addr)
-		return NULL;
-	return &target->vmas[low];
+	return target->vmas + low;
 }
 
 int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_collect *req)
 {
-	struct wptrack_vma *vma = find_vma(target, req->start);
+	struct wptrack_vma *vma = first_vma_behind(target, req->start);
 	struct wptrack_scan scan = {
 		.start = req->next,
 		.end = req->end,
@@ -305,7 +304,7 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	unsigned int i;
 	int err;
 
-	if (!vma || vma->start != req->start || vma->end != req->end)
+	if (vma == target->vmas + target->nr_vmas || vma->start != req->start || vma->end != req->end)
 		return -ENOENT;
 
 	/*
@@ -338,15 +337,10 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	return 0;
 }
 
-int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_t end)
+static int forget_in_vma(struct wptrack_target *target, struct wptrack_vma *vma, uint64_t start, uint64_t end)
 {
-	struct wptrack_vma *vma = find_vma(target, start);
-	int err;
+	int err = wptrack_control("no-forget") ? 0 : wptrack_uffd_unprotect(target->uffd, start, end);
 
-	if (!vma)
-		return 0;
-
-	err = wptrack_control("no-forget") ? 0 : wptrack_uffd_unprotect(target->uffd, start, end);
 	if (!err && start == vma->start && end == vma->end)
 		vma->accounted = true;
 
@@ -356,6 +350,20 @@ int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_
 	if (err)
 		pr_warn("%d: can't un-arm %" PRIx64 "-%" PRIx64 ": %s. The next dump will be full\n", target->info.pid,
 			start, end, strerror(-err));
+	return err;
+}
+
+int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_t end)
+{
+	struct wptrack_vma *vma, *last = target->vmas + target->nr_vmas;
+	int err = 0, ret;
+
+	for (vma = first_vma_behind(target, start); vma < last && vma->start < end; vma++) {
+		ret = forget_in_vma(target, vma, start > vma->start ? start : vma->start,
+				    end < vma->end ? end : vma->end);
+		if (ret)
+			err = ret;
+	}
 	return err;
 }
 

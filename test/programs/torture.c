@@ -12,6 +12,7 @@
  * epoch, so that there is something left that has not changed.
  */
 #include <getopt.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +71,7 @@ struct worker {
 	unsigned int window;
 	bool huge; /* its mappings are made for huge pages */
 	uint64_t rng;
+	uint32_t epoch; /* when the operation under way began */
 	pthread_t thread;
 	_Atomic int state;
 	struct oracle_page *page;
@@ -179,21 +181,22 @@ static void set_want(struct worker *w, unsigned int i, struct oracle_want want)
 
 /*
  * To be called when it is done, and for what a tracker may report too early
- * before as well: then the epoch is never one in which it had not been done.
+ * before as well. If the epoch has changed since the operation began, nobody
+ * knows in which one it was: then it is one in which a tracker may report it.
  */
 static void note(struct worker *w, unsigned int i, bool written)
 {
 	struct oracle_page page = { .journal_bits = atomic_load_explicit(&w->page[i].journal_bits,
 									  memory_order_relaxed) };
-	uint32_t epoch = atomic_load(&ctl->epoch), shift = epoch - page.journal.epoch;
+	uint32_t epoch = atomic_load(&ctl->epoch), shift = epoch - page.journal.epoch, since = epoch - w->epoch;
 
 	page.journal.written = shift < 16 ? page.journal.written << shift : 0;
 	page.journal.disturbed = shift < 16 ? page.journal.disturbed << shift : 0;
 	page.journal.epoch = epoch;
-	if (written)
+	if (written && !since)
 		page.journal.written |= 1;
 	else
-		page.journal.disturbed |= 1;
+		page.journal.disturbed |= since < 15 ? (2u << since) - 1 : 0xffff;
 	atomic_store_explicit(&w->page[i].journal_bits, page.journal_bits, memory_order_relaxed);
 }
 
@@ -745,6 +748,7 @@ static void one_op(struct worker *w)
 	if (at + n > PAGES)
 		at = PAGES - n;
 	pick = below(w, total);
+	w->epoch = epoch;
 	for (i = 0; i < NR_OPS; i++) {
 		sum += ops[i].weight;
 		if (pick < sum)
@@ -804,6 +808,7 @@ static int setup_window(struct worker *w, unsigned int window)
 		.window = window,
 		.huge = window % 2,
 		.rng = conf.seed * 1000003 + conf.proc * 101 + window,
+		.epoch = atomic_load(&ctl->epoch),
 		.page = self->page[window],
 		.shared = self->shared[window],
 		.mem = (uint8_t *)oracle_window(window),
@@ -854,13 +859,41 @@ static bool faults(const void *at)
 	return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) < 0 && errno == EFAULT;
 }
 
+/* As /proc/self/maps has it, "---" where nothing is mapped. */
+static void read_protections(struct worker *w, char prot[PAGES][4])
+{
+	uint64_t base = oracle_window(w->window), start, end;
+	FILE *f = fopen("/proc/self/maps", "re");
+	char perms[5], line[512];
+
+	for (unsigned int i = 0; i < PAGES; i++)
+		memcpy(prot[i], "---", 4);
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &start, &end, perms) != 3)
+			continue;
+		for (; start < end; start += PAGE)
+			if (start >= base && start < base + PAGES * PAGE)
+				memcpy(prot[(start - base) / PAGE], perms, 3);
+	}
+	if (f)
+		fclose(f);
+}
+
 static void verify_window(struct worker *w, int mem_fd, struct result *result)
 {
+	static const char *const prots[] = { [ORACLE_RW] = "rw-", [ORACLE_RO] = "r--", [ORACLE_NO] = "---" };
+	static char prot[PAGES][4];
 	uint8_t buf[PAGE];
 
+	read_protections(w, prot);
 	for (unsigned int i = 0; i < PAGES; i++) {
 		struct oracle_want want = want_of(w, i);
 		void *at = addr(w, i);
+
+		if (want.map != ORACLE_NONE && strcmp(prot[i], prots[want.prot])) {
+			judge(result, w, i, at, false, "wrong protection");
+			continue;
+		}
 
 		if (want.map == ORACLE_NONE)
 			judge(result, w, i, at, !kernel_has(w, i), "mapped, but must not be");

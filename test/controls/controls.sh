@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Negative controls: a plugin with one mistake (plugin/controls.h) has to turn
+# the tests named for it red, and the same plugin without it leaves them green.
+set -u
+HERE=$(cd "$(dirname "$0")/.." && pwd)
+BUILD=${BUILD:-$(cd "$HERE/.." && pwd)/build}
+export BUILD PLUGINS=$BUILD/controls
+
+FAILED=0
+LOG=$(mktemp "${TMPDIR:-/tmp}/wptrack-controls.XXXXXX")
+trap 'rm -f "$LOG"' EXIT
+
+# behave CONTROL FILE: run a test file with the mistake, none if empty; its output is in $LOG.
+behave() {
+	WPTRACK_CONTROL=$1 timeout -k 20 600 bash "$HERE/$2" >"$LOG" 2>&1
+}
+
+# green FILE: all of it passes.
+green() {
+	behave "" "$1"
+	if grep -q '^PASS ' "$LOG" && ! grep -q '^FAIL ' "$LOG"; then
+		echo "PASS without_a_mistake_$(basename "$1" .sh)_is_green"
+	else
+		echo "FAIL without_a_mistake_$(basename "$1" .sh)_is_green: $(grep -m 1 '^FAIL ' "$LOG")"
+		FAILED=1
+	fi
+}
+
+# red CONTROL FILE BEHAVIOUR...: each of these fails.
+red() {
+	local control=$1 file=$2 behaviour
+
+	shift 2
+	behave "$control" "$file"
+	for behaviour; do
+		if grep -q "^FAIL $behaviour: " "$LOG"; then
+			echo "PASS ${control//-/_}_turns_${behaviour}_red"
+		else
+			echo "FAIL ${control//-/_}_turns_${behaviour}_red: $(grep -m 1 " $behaviour" "$LOG" || echo 'it did not run')"
+			FAILED=1
+		fi
+	done
+}
+
+green criu/scatter.sh
+red trust-walk-end criu/scatter.sh many_scattered_changes_between_splice_rounds_are_right \
+	many_scattered_changes_between_read_rounds_are_right
+
+green criu/chain.sh
+red no-forget criu/chain.sh memory_unreadable_in_some_rounds_is_not_lost memory_toggled_while_dumping_is_not_lost
+
+green criu/broken-chain.sh
+red ignore-generation criu/broken-chain.sh an_older_parent_makes_a_pre_dump_full an_older_parent_makes_the_dump_full \
+	a_killed_criu_makes_the_next_round_full
+
+exit "$FAILED"
