@@ -21,6 +21,12 @@ static bool is_others(const struct request *req, const struct wptrack_entry *ent
 	return entry->owner && entry->owner != req->client->serial;
 }
 
+/* Not tracked, and not to be forgotten either, but by the one who prepared it. */
+static bool is_kept_in_mind(const struct request *req, const struct wptrack_entry *entry)
+{
+	return entry->uffd < 0 && entry->owner != req->client->serial;
+}
+
 static int do_hello(struct request *req)
 {
 	req->client->greeted = true;
@@ -63,6 +69,8 @@ static int do_take(struct request *req)
 		wptrack_table_drop(req->table, entry);
 		return -ENOENT;
 	}
+	if (entry->uffd < 0)
+		return -ENODATA;
 	req->reply->task = entry->info;
 	req->reply_fd = entry->uffd;
 	/* Whatever becomes of the caller: what it resets from here on is in no committed round. */
@@ -88,6 +96,26 @@ static int do_add(struct request *req)
 	entry->owner = req->client->serial;
 	req->reply->task.pid = entry->info.pid;
 	req->reply->task.mm_id = entry->info.mm_id;
+	return 0;
+}
+
+static int do_prepare(struct request *req)
+{
+	struct wptrack_entry *entry = wptrack_table_find(req->table, req->msg->task.pid);
+	const int fds[2] = { req->fds[0], -1 };
+	int err;
+
+	if (entry && is_others(req, entry))
+		return -EBUSY;
+	if (entry && entry->uffd >= 0)
+		return -EEXIST;
+	if (entry)
+		wptrack_table_drop(req->table, entry);
+	err = wptrack_table_add(req->table, &req->msg->task, fds, &entry);
+	if (err)
+		return err;
+	req->fds[0] = -1;
+	entry->owner = req->client->serial;
 	return 0;
 }
 
@@ -123,7 +151,7 @@ static int do_commit(struct request *req)
 	for (unsigned int i = 0; i < req->table->nr; i++) {
 		struct wptrack_entry *entry = req->table->entries[i];
 
-		if (entry->owner != req->client->serial)
+		if (entry->owner != req->client->serial || entry->uffd < 0)
 			continue;
 		wptrack_session_get(session);
 		wptrack_session_put(entry->session);
@@ -161,6 +189,8 @@ static int release_all(struct request *req)
 			others++;
 			continue;
 		}
+		if (is_kept_in_mind(req, entry))
+			continue;
 		wptrack_table_drop(req->table, entry);
 		released++;
 	}
@@ -181,6 +211,8 @@ static int do_release(struct request *req)
 		return -ENOENT;
 	if (is_others(req, entry))
 		return -EBUSY;
+	if (is_kept_in_mind(req, entry))
+		return -ENOENT;
 	wptrack_table_drop(req->table, entry);
 	req->reply->index = 1;
 	return 0;
@@ -198,6 +230,7 @@ static const struct {
 	[WPTRACK_OP_COMMIT] = { do_commit, 0 },
 	[WPTRACK_OP_LIST] = { do_list, 0 },
 	[WPTRACK_OP_RELEASE] = { do_release, 0 },
+	[WPTRACK_OP_PREPARE] = { do_prepare, 1 },
 };
 
 #define NR_OPS (sizeof(ops) / sizeof(ops[0]))

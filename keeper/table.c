@@ -70,7 +70,7 @@ static bool process_is_gone(int pidfd)
 
 static bool entry_is_gone(const struct wptrack_entry *entry)
 {
-	return process_is_gone(entry->pidfd) || memory_is_gone(entry->uffd);
+	return process_is_gone(entry->pidfd) || (entry->uffd >= 0 && memory_is_gone(entry->uffd));
 }
 
 /* Position of @pid, or where it belongs. */
@@ -95,7 +95,8 @@ static void free_entry(struct wptrack_table *table, struct wptrack_entry *entry)
 	/* Closing is not enough: the caller of ADD may hold the same open file. */
 	epoll_ctl(table->epfd, EPOLL_CTL_DEL, entry->pidfd, NULL);
 	close(entry->pidfd);
-	close(entry->uffd);
+	if (entry->uffd >= 0)
+		close(entry->uffd);
 	wptrack_session_put(entry->session);
 	free(entry);
 }
@@ -190,9 +191,9 @@ static int check_fds(int32_t pid, const int fds[2])
 	if (!is_pidfd_of(fds[0], pid))
 		/* A pidfd of a process that was waited for names none. */
 		return is_pidfd_of(fds[0], -1) ? -ESRCH : -EINVAL;
-	if (!is_userfaultfd(fds[1]))
+	if (fds[1] >= 0 && !is_userfaultfd(fds[1]))
 		return -EINVAL;
-	return process_is_gone(fds[0]) || memory_is_gone(fds[1]) ? -ESRCH : 0;
+	return process_is_gone(fds[0]) || (fds[1] >= 0 && memory_is_gone(fds[1])) ? -ESRCH : 0;
 }
 
 static int make_room(struct wptrack_table *table)

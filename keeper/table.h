@@ -23,7 +23,7 @@ struct wptrack_entry {
 	struct wptrack_session *session; /* of the last commit; NULL: never committed */
 	uint64_t owner;			 /* connection that works on it; 0: nobody */
 	int pidfd;
-	int uffd;
+	int uffd; /* -1: prepared for, see WPTRACK_OP_PREPARE */
 };
 
 struct wptrack_table {
@@ -56,7 +56,7 @@ struct wptrack_entry *wptrack_table_at(struct wptrack_table *table, uint32_t ind
  * wptrack_table_add - hold a process from now on
  * @table:	table, with no entry of that pid
  * @info:	pid, start_time, mm_stamp and comm are taken from it
- * @fds:	pidfd and userfaultfd; the table's on success
+ * @fds:	pidfd and userfaultfd, -1 for one that is only prepared; the table's on success
  * @ret:	the new entry; may be NULL
  *
  * Return: 0, -EINVAL when a descriptor is not what it is said to be, -ESRCH

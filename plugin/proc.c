@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,4 +127,70 @@ int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes)
 
 	*ret_bytes = kib * 1024;
 	return 0;
+}
+
+static bool fd_is(pid_t pid, int fd, const char *what)
+{
+	char path[64], link[64];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+	len = readlink(path, link, sizeof(link));
+	return len == (ssize_t)strlen(what) && !memcmp(link, what, len);
+}
+
+static bool is_io_uring(pid_t pid, int fd)
+{
+	return fd_is(pid, fd, "anon_inode:[io_uring]");
+}
+
+static bool is_idle_uffd(pid_t pid, int fd)
+{
+	char name[32], text[512];
+	unsigned int features;
+	const char *api;
+
+	if (!fd_is(pid, fd, "anon_inode:[userfaultfd]"))
+		return false;
+
+	snprintf(name, sizeof(name), "fdinfo/%d", fd);
+	if (read_proc(pid, name, text, sizeof(text)))
+		return false;
+	api = strstr(text, "API:");
+	return api && sscanf(api, "API: %*x:%x:", &features) == 1 && !features;
+}
+
+/* The lowest descriptor from @from on that is what is wanted, or -errno. */
+static int next_fd(pid_t pid, int from, bool (*is_wanted)(pid_t pid, int fd))
+{
+	struct dirent *entry;
+	int fd, found = -1;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? -ESRCH : -errno;
+
+	while ((entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "%d", &fd) != 1 || fd < from || (found >= 0 && fd > found))
+			continue;
+		if (is_wanted(pid, fd))
+			found = fd;
+	}
+	closedir(dir);
+	return found < 0 ? -ENOENT : found;
+}
+
+int wptrack_proc_has_io_uring(pid_t pid)
+{
+	int fd = next_fd(pid, 0, is_io_uring);
+
+	return fd == -ENOENT ? 0 : fd < 0 ? fd : 1;
+}
+
+int wptrack_proc_next_idle_uffd(pid_t pid, int from)
+{
+	return next_fd(pid, from, is_idle_uffd);
 }

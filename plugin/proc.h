@@ -30,4 +30,21 @@ int wptrack_proc_identify(pid_t pid, struct wptrack_task *task);
  */
 int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes);
 
+/**
+ * wptrack_proc_has_io_uring - does the process have an io_uring open?
+ * Source: /proc/PID/fd. Return: 1, 0 or -errno.
+ */
+int wptrack_proc_has_io_uring(pid_t pid);
+
+/**
+ * wptrack_proc_next_idle_uffd - find a userfaultfd that was never enabled
+ * @pid:	process
+ * @from:	lowest descriptor to look at
+ *
+ * Source: /proc/PID/fd, and the features in /proc/PID/fdinfo.
+ *
+ * Return: the process's descriptor, -ENOENT when there is none, or -errno.
+ */
+int wptrack_proc_next_idle_uffd(pid_t pid, int from);
+
 #endif

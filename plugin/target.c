@@ -80,8 +80,40 @@ static int make_uffd(struct cr_mem_track_task *task, int pidfd, int *ret_uffd)
 	return 0;
 }
 
-static int attach_new(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
+/*
+ * A CRIU that was killed between making the userfaultfd and closing it has left
+ * it in the task. It has never been enabled, so nothing but ours can be like it
+ * in a task that the keeper says has been prepared.
+ */
+static int adopt_uffd(struct cr_mem_track_task *task, int pidfd, int *ret_uffd)
 {
+	int remote = -1, fd, err;
+
+	while ((remote = wptrack_proc_next_idle_uffd(task->pid, remote + 1)) >= 0) {
+		fd = wptrack_pidfd_getfd(pidfd, remote);
+		if (fd < 0)
+			return fd;
+		err = wptrack_uffd_enable(fd);
+		if (err) {
+			close(fd);
+			continue;
+		}
+		pr_info("%d: userfaultfd %d of an interrupted attach is taken over\n", task->pid, remote);
+		err = remote_close(task, remote);
+		if (err)
+			pr_err("Can't close userfaultfd %d in %d: %s\n", remote, task->pid, strerror(-err));
+		*ret_uffd = fd;
+		return 0;
+	}
+
+	return remote;
+}
+
+static int attach_new(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task,
+		      bool interrupted)
+{
+	struct wptrack_msg prepare = { .op = WPTRACK_OP_PREPARE, .task = target->info };
+	struct wptrack_msg give_up = { .op = WPTRACK_OP_RELEASE, .task = target->info };
 	struct wptrack_msg msg = { .op = WPTRACK_OP_ADD, .task = target->info };
 	int fds[2], err;
 
@@ -89,10 +121,21 @@ static int attach_new(struct wptrack_round *round, struct wptrack_target *target
 	if (fds[0] < 0)
 		return fds[0];
 
-	err = make_uffd(task, fds[0], &target->uffd);
+	err = wptrack_wire_call(round->keeper, &prepare, fds, 1, NULL);
+	if (err) {
+		close(fds[0]);
+		return err;
+	}
+
+	err = interrupted ? adopt_uffd(task, fds[0], &target->uffd) : -ENOENT;
+	if (err == -ENOENT)
+		err = make_uffd(task, fds[0], &target->uffd);
 	if (!err) {
 		fds[1] = target->uffd;
 		err = wptrack_wire_call(round->keeper, &msg, fds, 2, NULL);
+	} else if (wptrack_proc_next_idle_uffd(task->pid, 0) == -ENOENT) {
+		/* Nothing has been left there. */
+		wptrack_wire_call(round->keeper, &give_up, NULL, 0, NULL);
 	}
 	close(fds[0]);
 	if (err)
@@ -234,7 +277,8 @@ static bool has_unseen_writers(const struct cr_mem_track_task *task)
 		if (task->vmas[i].kind == CR_MEM_TRACK_AIO)
 			return true;
 
-	return wptrack_proc_pinned(task->pid, &pinned) || pinned;
+	/* An io_uring in memory of the program's own is not counted as pinned. */
+	return wptrack_proc_pinned(task->pid, &pinned) || pinned || wptrack_proc_has_io_uring(task->pid);
 }
 
 int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
@@ -248,8 +292,8 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 		return err;
 
 	err = take_known(round, target);
-	if (err == -ENOENT)
-		err = attach_new(round, target, task);
+	if (err == -ENOENT || err == -ENODATA)
+		err = attach_new(round, target, task, err == -ENODATA);
 	if (err)
 		return err;
 

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define WPTRACK_WIRE_VERSION 1u
+#define WPTRACK_WIRE_VERSION 2u
 
 #define WPTRACK_ID_LEN	 16
 #define WPTRACK_COMM_LEN 16
@@ -38,7 +38,8 @@ enum wptrack_op {
 	 * From now on the task belongs to this connection and its committed
 	 * generation is 0 until COMMIT. -ENOENT: not tracked (or another
 	 * process or mm by now, which is dropped). -EBUSY: it belongs to
-	 * another live connection.
+	 * another live connection. -ENODATA: prepared for, but nothing came of
+	 * it; the task may still hold a userfaultfd made for a tracker.
 	 */
 	WPTRACK_OP_TAKE,
 	/*
@@ -63,6 +64,14 @@ enum wptrack_op {
 	 * that pid is not tracked. -EBUSY: it belongs to another connection.
 	 */
 	WPTRACK_OP_RELEASE,
+	/*
+	 * -> task (pid, start_time, mm_stamp, comm), fd: pidfd; <- nothing. A
+	 * userfaultfd is about to be made in the task. If the caller ends without
+	 * ADD or RELEASE, this is remembered for as long as the process lives:
+	 * the next TAKE says -ENODATA. -EBUSY, -ESRCH, -ENOSPC: as for ADD.
+	 * -EEXIST: it is tracked.
+	 */
+	WPTRACK_OP_PREPARE,
 };
 
 /* Why a VMA is not registered; the order is part of the protocol. */

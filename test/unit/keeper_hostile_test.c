@@ -95,12 +95,12 @@ static void every_op_has_its_number_of_descriptors(void)
 	const int fds[] = { target.pidfd, target.uffd };
 
 	CHECK(world_start(&world));
-	for (unsigned int op = WPTRACK_OP_HELLO; op <= WPTRACK_OP_RELEASE; op++) {
+	for (unsigned int op = WPTRACK_OP_HELLO; op <= WPTRACK_OP_PREPARE; op++) {
 		for (unsigned int nr = 0; nr <= 2; nr++) {
 			FD sk = client_new();
 			struct wptrack_msg msg = message(op, target.pid);
 
-			if (nr == (op == WPTRACK_OP_ADD ? 2 : 0))
+			if (nr == (op == WPTRACK_OP_ADD ? 2 : op == WPTRACK_OP_PREPARE ? 1 : 0))
 				continue;
 			CHECK_EQ(wptrack_wire_call(sk, &msg, fds, nr, NULL), -EPROTO);
 			CHECK(is_thrown_out(sk));
@@ -113,11 +113,11 @@ static void greeting_comes_first(void)
 	WORLD world = world_new();
 
 	CHECK(world_start(&world));
-	for (unsigned int op = WPTRACK_OP_ROUND; op <= WPTRACK_OP_RELEASE; op++) {
+	for (unsigned int op = WPTRACK_OP_ROUND; op <= WPTRACK_OP_PREPARE; op++) {
 		FD sk = connect_raw(&world);
 		struct wptrack_msg msg = message(op, 1);
 
-		if (op == WPTRACK_OP_ADD)
+		if (op == WPTRACK_OP_ADD || op == WPTRACK_OP_PREPARE)
 			continue;
 		CHECK_EQ(ask(sk, &msg), -EPROTO);
 		CHECK(is_thrown_out(sk));

@@ -239,6 +239,62 @@ static void another_mm_or_process_is_dropped(void)
 	CHECK_EQ(list(sk, 0, NULL), -ENOENT);
 }
 
+static int prepare(int sk, const struct target *target)
+{
+	struct wptrack_msg msg = message(WPTRACK_OP_PREPARE, target->pid);
+
+	return wptrack_wire_call(sk, &msg, &target->pidfd, 1, NULL);
+}
+
+static void what_was_prepared_is_remembered_until_it_is_added(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_msg msg = message(WPTRACK_OP_RELEASE, target.pid);
+	FD other = -1;
+
+	CHECK(world_start(&world));
+	other = client_new();
+	{
+		FD sk = client_new();
+
+		CHECK_EQ(prepare(sk, &target), 0);
+		CHECK_EQ(prepare(other, &target), -EBUSY);
+		CHECK_EQ(take(other, target.pid, NULL), -EBUSY);
+	}
+	/* The connection has ended without saying what became of it. */
+	for (int i = 0; i < 100 && take(other, target.pid, NULL) == -EBUSY; i++)
+		usleep(10000);
+	CHECK_EQ(take(other, target.pid, NULL), -ENODATA);
+	{
+		FD sk = client_new();
+
+		CHECK_EQ(ask(sk, &msg), -ENOENT);
+		msg = message(WPTRACK_OP_RELEASE, 0);
+		CHECK_EQ(ask(sk, &msg), 0);
+		CHECK_EQ(msg.index, 0);
+	}
+	CHECK_EQ(take(other, target.pid, NULL), -ENODATA);
+	CHECK_EQ(prepare(other, &target), 0);
+	CHECK_EQ(add(other, &target), 0);
+	CHECK_EQ(take(other, target.pid, NULL), 0);
+	CHECK_EQ(prepare(other, &target), -EEXIST);
+}
+
+static void what_was_prepared_in_vain_can_be_given_up(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_msg msg = message(WPTRACK_OP_RELEASE, target.pid);
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	sk = client_new();
+	CHECK_EQ(prepare(sk, &target), 0);
+	CHECK_EQ(ask(sk, &msg), 0);
+	CHECK_EQ(take(sk, target.pid, NULL), -ENOENT);
+}
+
 static void adding_again_replaces_with_a_new_mm_id(void)
 {
 	WORLD world = world_new();
@@ -318,6 +374,8 @@ int main(int argc, char **argv)
 		TEST(only_the_rounds_own_connection_commits_it),
 		TEST(figures_are_noted_by_the_owner_only),
 		TEST(another_mm_or_process_is_dropped),
+		TEST(what_was_prepared_is_remembered_until_it_is_added),
+		TEST(what_was_prepared_in_vain_can_be_given_up),
 		TEST(adding_again_replaces_with_a_new_mm_id),
 		TEST(descriptors_are_checked_for_what_they_are),
 		TEST(release_lets_one_or_all_go),
