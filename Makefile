@@ -83,7 +83,9 @@ ZDTM_SRC	:= $(wildcard test/zdtm/*.c)
 ZDTM_BIN	:= $(ZDTM_SRC:test/zdtm/%.c=$(BUILD)/test/%)
 ZDTM_SAN_BIN	:= $(foreach san,$(SANITIZERS),$(ZDTM_BIN:=-$(san)))
 DEMO_SAN_BIN	:= $(addprefix $(BUILD)/test/pagekeeper-,clang-msan clang-tsan)
-TEST_BIN	:= $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(ZDTM_BIN) $(ZDTM_SAN_BIN) \
+# Preloaded into criu by tests.
+INJECT		:= $(BUILD)/test/inject.so
+TEST_BIN	:= $(INJECT) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(ZDTM_BIN) $(ZDTM_SAN_BIN) \
 		  $(DEMO_SAN_BIN)
 
 # --- flags -----------------------------------------------------------------
@@ -321,6 +323,11 @@ $(KEEPER) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(TOOL_BIN): $(BUI
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
+
+$(INJECT): test/faults/inject.c $(BUILD)/stamp/flags
+	$(call say,CCLD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -shared -fPIC $(LDFLAGS) -o $@ $< -ldl
 
 $(ASAN_BIN): $(BUILD)/test/%-asan: test/programs/%.c $(BUILD)/stamp/flags
 	$(call say,CCLD,$@)

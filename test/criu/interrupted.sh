@@ -1,0 +1,174 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Whatever fails or is killed at whatever point of a (pre-)dump: the program runs on unharmed, nothing of
+# ours stays in it, and the next round is right. The points are calls that test/faults/inject.c counts.
+# FAULTS_ALL=1 goes through all of them, else it is every so many.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+exec_under_reaper "$@"
+
+INJECT_SO=$TEST_BIN/inject.so
+# Points, and of these rounds that failed, for the last line.
+POINTS=$(mktemp "${TMPDIR:-/tmp}/wptrack-points.XXXXXX")
+trap 'rm -f "$POINTS"' EXIT
+
+# plain_round NAME [OPTION...]: a pre-dump into a directory of that name.
+plain_round() {
+	local name=$1
+
+	shift
+	rm -rf "${T:?}/$name"
+	mkdir "$T/$name" || die "mkdir"
+	DIR=$T/$name
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem "$@"
+}
+
+# what_it_has [KILLED]: the program's descriptors and mappings. A CRIU that was killed may leave its
+# parasite behind, as a stock one does: then only descriptors.
+what_it_has() {
+	find "/proc/$PID/fd" -type l -printf '%f %l\n' | sort
+	[ -n "${1:-}" ] || awk '{ print $1, $2, $6 }' "/proc/$PID/maps"
+}
+
+# nothing_left POINT [KILLED]
+nothing_left() {
+	local state left
+
+	state=$(what_it_has "${2:-}")
+	[ "$state" = "$BEFORE" ] || {
+		left=$(diff <(echo "$BEFORE") <(echo "$state") | grep '^[<>]' | head -n 3 | tr '\n' ' ')
+		die "$1: something is left in the program: $left"
+	}
+}
+
+# unharmed POINT [KILLED]: it runs, and all of its memory is right.
+unharmed() {
+	wait_for 5 runs || die "$1: the program does not run: $(grep -E 'State|TracerPid' "/proc/$PID/status" | tr '\n' ' ')"
+	verify_program "$1"
+	# A userfaultfd that was just being made stays until the next round.
+	[ -n "${2:-}" ] || nothing_left "$1"
+}
+
+runs() {
+	grep -q '^TracerPid:[[:space:]]*0$' "/proc/$PID/status" && ! grep -q '^State:[[:space:]]*[Tt]' "/proc/$PID/status"
+}
+
+# right_after POINT PARENT: the next round upon it succeeds, and leaves nothing to its parent that differs.
+right_after() {
+	export CRIU_VERIFY_PARENT=1
+	plain_round next --prev-images-dir "../$2" || die "$1: the next round failed: $(log_errors "$DIR/pre-dump.log")"
+	unset CRIU_VERIFY_PARENT
+	if grep -q 'verify:.*not what the parent' "$DIR/pre-dump.log"; then
+		die "$1: the next round was wrong: $(grep -m 1 'verify:.*not what' "$DIR/pre-dump.log")"
+	fi
+	verify_program "$1, after the next round"
+}
+
+# whole_way POINT: the chain ends here, in a dump and a restore; the restored program goes on.
+whole_way() {
+	mkdir -p "$T/last"
+	criu_cmd dump.log dump -t "$PID" -D "$T/last" --track-mem --prev-images-dir ../next ||
+		die "$1: the dump failed: $(log_errors "$T/last/dump.log")"
+	wait_for 10 session_is_gone "$PID" || die "$1: the dumped program is still there"
+	restore "$T/last"
+	verify_program "$1, after the restore"
+	rm -rf "$T/last"
+}
+
+# at_each PHASE CLASS ACTION STRIDE: PHASE is first (the program is not tracked yet), later, or dump (--leave-running).
+at_each() {
+	local phase=$1 class=$2 action=$3 stride=$4 n point failed=0 hit=0 rc killed=""
+
+	[ -f "$INJECT_SO" ] || die "$INJECT_SO is missing: build it first (make)"
+	[ -z "${FAULTS_ALL:-}" ] || stride=1
+	[ "$action" != kill ] || killed=yes
+	start_tracked pagekeeper 1 --mib 4
+	wait_for 5 runs
+	plain_round base || die "pre-dump: $(log_errors "$DIR/pre-dump.log")"
+	BEFORE=$(what_it_has "$killed")
+	for ((n = 1; ; n += stride)); do
+		point="$phase, $class call $n, $action"
+		if [ "$phase" = first ]; then
+			"$WPTRACK" release --all >/dev/null 2>&1
+		else
+			plain_round base || die "$point: no base: $(log_errors "$DIR/pre-dump.log")"
+		fi
+		write_pages 50
+		rm -rf "$T/hit" "$T/faulty"
+		mkdir "$T/faulty" || die "mkdir"
+		(
+			export LD_PRELOAD=$INJECT_SO INJECT=$class:$n:$action INJECT_HIT=$T/hit INJECT_DIR=$T/faulty INJECT_PID=$PID
+			case $phase in
+			first) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem ;;
+			later) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir ../base ;;
+			read) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir ../base \
+				--pre-dump-mode read ;;
+			dump) criu_cmd dump.log dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir ../base --leave-running ;;
+			esac
+		) 2>/dev/null
+		rc=$?
+		[ -e "$T/hit" ] || break
+		hit=$((hit + 1))
+		unharmed "$point" "$killed"
+		if [ "$rc" = 0 ]; then
+			right_after "$point" faulty
+		else
+			failed=$((failed + 1))
+			if [ "$phase" = first ]; then
+				plain_round base || die "$point: the next round failed: $(log_errors "$DIR/pre-dump.log")"
+			fi
+			right_after "$point" base
+		fi
+		nothing_left "$point, after the next round" "$killed"
+		if [ $((hit % 16)) = 1 ]; then
+			whole_way "$point"
+			plain_round base || die "$point: no base: $(log_errors "$DIR/pre-dump.log")"
+			BEFORE=$(what_it_has "$killed")
+		fi
+	done
+	[ "$rc" = 0 ] || die "$point: failed without a fault"
+	[ "$hit" -ge 3 ] || die "only $hit points were hit"
+	echo "$hit $failed" >>"$POINTS"
+	quit_program
+}
+
+# case_of PHASE CLASS ACTION STRIDE
+case_of() {
+	local name
+
+	eval "case_now() { at_each $1 $2 $3 $4; }"
+	name="$3_at_${2}_calls_of_a_${1}_round"
+	run_test "${name//-/_}" case_now
+}
+
+case_of first keeper kill 3
+case_of first keeper keeper 3
+case_of first keeper ECONNRESET 3
+case_of later keeper kill 3
+case_of later keeper keeper 3
+case_of later keeper ECONNRESET 3
+case_of dump keeper keeper 4
+case_of first track kill 9
+case_of later track kill 9
+case_of first track EPERM 9
+case_of first track ENOMEM 9
+case_of later track EPERM 9
+case_of later track ENOMEM 9
+case_of later track late-EPERM 7
+case_of later track keeper 11
+case_of read track late-EPERM 9
+case_of dump track late-EPERM 11
+case_of dump track EPERM 11
+case_of later image EIO 9
+case_of later image ENOSPC 11
+case_of later image short 9
+case_of later image kill 13
+case_of read image EIO 11
+case_of dump image EIO 40
+case_of dump image short 40
+
+awk '{ points += $1; failed += $2 } END { printf "interrupted: %d faults injected, %d rounds failed for it\n", points, failed }' \
+	"$POINTS" >&2
+finish
