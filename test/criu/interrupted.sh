@@ -129,6 +129,8 @@ at_each() {
 		fi
 	done
 	[ "$rc" = 0 ] || die "$point: failed without a fault"
+	[ "$phase" = first ] || [ "$(stat_of "$T/faulty" pages_skipped_parent)" -gt 900 ] ||
+		die "without a fault, the round leaves nothing to its parent"
 	[ "$hit" -ge 3 ] || die "only $hit points were hit"
 	echo "$hit $failed" >>"$POINTS"
 	quit_program
