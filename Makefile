@@ -127,7 +127,7 @@ tests: all $(TEST_BIN) criu-stock ## build what the tests run, run nothing
 check: ## all tests (root, long: up to 45 minutes)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
-	$(Q)$(RUN_CHECKS) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_CRIU)
+	$(Q)$(RUN_CHECKS) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_CRIU) $(CHECK_TORTURE)
 
 check-unit: $(UNIT_BIN) $(KEEPER) ## unit tests: our C code without CRIU
 	$(Q)$(RUN_CHECKS) $(CHECK_UNIT)
@@ -161,6 +161,7 @@ TEST_ENV	= env -u MAKEFLAGS -u MAKELEVEL BUILD=$(abspath $(BUILD)) WPTRACK_KEEPE
 CHECK_UNIT	= --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) $(UNIT_BIN)
 CHECK_KERNEL	= --timeout=300 --may-skip $(KERNEL_BIN)
 CHECK_CRIU	= --timeout=2400 --may-skip test/run.sh
+CHECK_TORTURE	= --timeout=600 --no-skip test/torture/torture.sh
 CHECK_CONTROLS	= --timeout=900 --no-skip test/controls/controls.sh
 
 install: all ## install to PREFIX, PLUGINDIR below DESTDIR (root)

@@ -276,12 +276,22 @@ final_dump() {
 	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
 }
 
+# pid_is_taken LOG: a pid of the program was somebody else's at the moment; that is nobody's fault.
+pid_is_taken() {
+	grep -qE 'Unable to create a thread: -17|Unable to fork.*File exists|clone.*File exists' "$1"
+}
+
 # restore [DIR]: restore the program from the last round.
 restore() {
-	local dir=${1:-$DIR}
+	local dir=${1:-$DIR} tries=5
 
-	criu_cmd restore.log restore -D "$dir" --restore-detached ||
-		die "restore of $(basename "$dir") failed: $(log_errors "$dir/restore.log")"
+	until criu_cmd restore.log restore -D "$dir" --restore-detached; do
+		tries=$((tries - 1))
+		[ "$tries" -gt 0 ] && pid_is_taken "$dir/restore.log" ||
+			die "restore of $(basename "$dir") failed: $(log_errors "$dir/restore.log")"
+		echo "restored again: a pid was taken" >&2
+		sleep 0.5
+	done
 	[ -e "/proc/$PID" ] || die "restored, but process $PID is not there"
 	ctl ready "$PROCESSES" || die "restored, but the program does not run"
 }
