@@ -83,9 +83,10 @@ ZDTM_SRC	:= $(wildcard test/zdtm/*.c)
 ZDTM_BIN	:= $(ZDTM_SRC:test/zdtm/%.c=$(BUILD)/test/%)
 ZDTM_SAN_BIN	:= $(foreach san,$(SANITIZERS),$(ZDTM_BIN:=-$(san)))
 DEMO_SAN_BIN	:= $(addprefix $(BUILD)/test/pagekeeper-,clang-msan clang-tsan)
+FUZZ_BIN	:= $(patsubst test/fuzz/%.c,$(BUILD)/test/%,$(wildcard test/fuzz/*.c))
 # Preloaded into criu by tests.
 INJECT		:= $(BUILD)/test/inject.so
-TEST_BIN	:= $(INJECT) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(ZDTM_BIN) $(ZDTM_SAN_BIN) \
+TEST_BIN	:= $(INJECT) $(FUZZ_BIN) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(ZDTM_BIN) $(ZDTM_SAN_BIN) \
 		  $(DEMO_SAN_BIN)
 
 # --- flags -----------------------------------------------------------------
@@ -127,7 +128,7 @@ tests: all $(TEST_BIN) criu-stock ## build what the tests run, run nothing
 check: ## all tests (root, long: up to 45 minutes)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
-	$(Q)$(RUN_CHECKS) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_CRIU) $(CHECK_TORTURE)
+	$(Q)$(RUN_CHECKS) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_FUZZ) $(CHECK_CRIU) $(CHECK_TORTURE)
 
 check-unit: $(UNIT_BIN) $(KEEPER) ## unit tests: our C code without CRIU
 	$(Q)$(RUN_CHECKS) $(CHECK_UNIT)
@@ -140,6 +141,9 @@ check-criu: tests ## dumps and restores of real programs (root, long)
 
 check-controls: tests $(CONTROL_PLUGIN) $(CONTROL_KEEPER) ## do the tests notice a tracker that is wrong? (root)
 	$(Q)$(RUN_CHECKS) $(CHECK_CONTROLS)
+
+fuzz: $(FUZZ_BIN) ## records and messages made up by libFuzzer, DURATION=seconds
+	$(Q)$(TEST_ENV) DURATION=$(or $(DURATION),60) $(RUN_CHECKS_ONLY) --timeout=$$(($(or $(DURATION),60) + 300)) test/fuzz/run.sh
 
 torture: tests ## everything that can be done to memory, DURATION=seconds SEED=number (root)
 	$(Q)$(TEST_ENV) DURATION=$(or $(DURATION),60) SEED=$(or $(SEED),1) test/torture/torture.sh
@@ -155,12 +159,14 @@ demo: ## show it on a running program, WORKLOAD=asan|msan|tsan|plain (root)
 	$(Q)$(MAKE) tests
 	$(Q)$(TEST_ENV) WORKLOAD=$(WORKLOAD) test/demo/demo.sh
 
-RUN_CHECKS	= $(TEST_ENV) scripts/run-checks.sh
+RUN_CHECKS_ONLY	= scripts/run-checks.sh
+RUN_CHECKS	= $(TEST_ENV) $(RUN_CHECKS_ONLY)
 TEST_ENV	= env -u MAKEFLAGS -u MAKELEVEL BUILD=$(abspath $(BUILD)) WPTRACK_KEEPER=$(abspath $(KEEPER))
 # What a unit test asks for, root has.
 CHECK_UNIT	= --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) $(UNIT_BIN)
 CHECK_KERNEL	= --timeout=300 --may-skip $(KERNEL_BIN)
 CHECK_CRIU	= --timeout=2400 --may-skip test/run.sh
+CHECK_FUZZ	= --timeout=300 --no-skip test/fuzz/run.sh
 CHECK_TORTURE	= --timeout=600 --no-skip test/torture/torture.sh
 CHECK_CONTROLS	= --timeout=900 --no-skip test/controls/controls.sh
 
@@ -187,7 +193,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls torture bench-sparse demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls fuzz torture bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------
@@ -324,6 +330,14 @@ $(KEEPER) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(TOOL_BIN): $(BUI
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
+
+# libFuzzer is clang's, whatever CC is; what is fuzzed is built with it.
+FUZZED		:= plugin/session.c plugin/wire.c plugin/proc.c plugin/sys_uffd.c keeper/table.c keeper/keeper_serve.c
+$(FUZZ_BIN): $(BUILD)/test/%: test/fuzz/%.c test/fuzz/fuzz.h $(FUZZED) $(wildcard plugin/*.h keeper/*.h) $(GEN_SRC) $(BUILD)/stamp/flags
+	$(call say,CCLD,$@)
+	@mkdir -p $(@D)
+	$(Q)clang $(OUR_CPPFLAGS) $(OUR_CFLAGS) -Wno-missing-prototypes -Wno-unused-parameter -O1 \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(LDFLAGS) -o $@ $< $(FUZZED) $(GEN_SRC) $(LDLIBS)
 
 $(INJECT): test/faults/inject.c $(BUILD)/stamp/flags
 	$(call say,CCLD,$@)

@@ -118,6 +118,8 @@ static int check_record(const struct wptrack_record *rec)
 {
 	if (!boot_id_is_valid(rec->boot_id))
 		return -EBADMSG;
+	if (!rec->generation || rec->parent_generation >= rec->generation)
+		return -EBADMSG;
 	for (size_t i = 0; i < rec->nr_tasks; i++) {
 		const struct wptrack_record_task *task = &rec->tasks[i];
 

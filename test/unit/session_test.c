@@ -311,6 +311,13 @@ static void hostile_record_fields_are_refused(void)
 		strcpy(crafted.boot_id, boot_ids[i]);
 		CHECK_EQ(read_crafted(&crafted), -EBADMSG);
 	}
+	strcpy(crafted.boot_id, BOOT_ID);
+	CHECK_EQ(read_crafted(&crafted), 0);
+	crafted.record.parent_generation = crafted.record.generation;
+	CHECK_EQ(read_crafted(&crafted), -EBADMSG);
+	crafted.record.parent_generation = 0;
+	crafted.record.generation = 0;
+	CHECK_EQ(read_crafted(&crafted), -EBADMSG);
 }
 
 static void hostile_task_fields_are_refused(void)

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* CRIU's side of the connection: a keeper that may answer anything, with any descriptors. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+#include "wire.h"
+
+static int null_fd;
+
+static void answer(struct input *in, int sk)
+{
+	union {
+		char buf[CMSG_SPACE(8 * sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	uint8_t how = next_byte(in), buf[sizeof(struct wptrack_msg) + 8] = { 0 };
+	size_t len = how & 0x80 ? next_byte(in) * 2 % sizeof(buf) : sizeof(struct wptrack_msg);
+	struct wptrack_msg *msg = (struct wptrack_msg *)buf;
+	struct iovec iov = { buf, len };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
+	unsigned int nr_fds = how % 8;
+	int fds[8];
+
+	if (how & 8)
+		next_bytes(in, buf, sizeof(buf));
+	if (how & 16)
+		msg->version = WPTRACK_WIRE_VERSION;
+	if (how & 32)
+		msg->op = WPTRACK_OP_TAKE;
+	if (how & 64)
+		msg->error = 0;
+	for (unsigned int i = 0; i < nr_fds; i++)
+		fds[i] = null_fd;
+	if (nr_fds) {
+		struct cmsghdr *cmsg;
+
+		hdr.msg_control = control.buf;
+		hdr.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
+		cmsg = CMSG_FIRSTHDR(&hdr);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
+	}
+	sendmsg(sk, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input in = { data, size };
+	unsigned int fds;
+	int sks[2];
+
+	if (!null_fd)
+		null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	fds = count_fds();
+	MUST(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sks));
+	for (unsigned int i = 0; in.left && i < 16; i++) {
+		struct wptrack_msg msg = { .op = WPTRACK_OP_TAKE, .task.pid = 42 };
+		bool want_fd = next_byte(&in) & 1;
+		int fd = -1, err;
+
+		answer(&in, sks[1]);
+		err = wptrack_wire_call(sks[0], &msg, NULL, 0, want_fd ? &fd : NULL);
+		MUST(err <= 0);
+		MUST((fd >= 0) == (!err && want_fd));
+		/* Nothing of an answer that cannot be right is handed on. */
+		MUST(err != -EPROTO || msg.task.pid == 42 || msg.error == -EPROTO);
+		MUST(memchr(msg.task.comm, '\0', sizeof(msg.task.comm)));
+		if (fd >= 0)
+			close(fd);
+	}
+	close(sks[0]);
+	close(sks[1]);
+	MUST(count_fds() == fds);
+	return 0;
+}
