@@ -31,7 +31,7 @@
 #define EVENTS_AT_ONCE	64
 #define FIRST_CLIENT_MS 10000
 #define IDLE_MS		2000
-#define SWEEP_MS	10000
+#define SWEEP_MS	2000
 #define ACCEPT_PAUSE_MS 10
 
 /* Beside WPTRACK_EVENT_TASK: what a descriptor of the loop is; the low half is the client's slot. */
@@ -162,7 +162,7 @@ static void on_time(struct keeper *keeper)
 	if (now >= keeper->sweep_deadline_ms) {
 		wptrack_table_sweep(&keeper->table);
 		/* Nobody can reach this keeper any more: what it holds would be held in vain. */
-		if (!wptrack_place_is_ours(&keeper->place))
+		if (!wptrack_place_is_found(&keeper->place))
 			keeper->leaving = true;
 		keeper->sweep_deadline_ms = now + SWEEP_MS;
 	}

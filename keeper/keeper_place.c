@@ -19,12 +19,19 @@
 #define LISTEN_BACKLOG	64
 
 /* The directory's name may have been removed, or be another directory's by now. */
-bool wptrack_place_is_ours(const struct wptrack_place *place)
+static bool is_ours(const struct wptrack_place *place)
 {
 	struct stat held, named;
 
 	return !fstat(place->dirfd, &held) && held.st_nlink > 0 && !lstat(place->path, &named) &&
 	       held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
+bool wptrack_place_is_found(const struct wptrack_place *place)
+{
+	struct stat st;
+
+	return is_ours(place) && !fstatat(place->dirfd, WPTRACK_SOCKET, &st, AT_SYMLINK_NOFOLLOW) && S_ISSOCK(st.st_mode);
 }
 
 /* -EAGAIN: it went away while it was looked at. */
@@ -92,7 +99,7 @@ static int try_take(struct wptrack_place *place)
 		return err;
 	}
 	/* The lock may be that of a directory which its last keeper removed on leaving. */
-	if (!wptrack_place_is_ours(place)) {
+	if (!is_ours(place)) {
 		close(place->dirfd);
 		return -EAGAIN;
 	}
@@ -135,7 +142,7 @@ void wptrack_place_leave(struct wptrack_place *place)
 {
 	/* Unlinked before the socket closes: whom this turns away finds no keeper, and starts one. */
 	unlinkat(place->dirfd, WPTRACK_SOCKET, 0);
-	if (wptrack_place_is_ours(place))
+	if (is_ours(place))
 		rmdir(place->path);
 	close(place->listener);
 	close(place->dirfd);

@@ -28,7 +28,7 @@ struct wptrack_place {
 int wptrack_place_take(struct wptrack_place *ret);
 
 /* Whether clients that look for the keeper still find this one. */
-bool wptrack_place_is_ours(const struct wptrack_place *place);
+bool wptrack_place_is_found(const struct wptrack_place *place);
 
 /* Remove socket and directory, then let the next keeper in. */
 void wptrack_place_leave(struct wptrack_place *place);

@@ -65,7 +65,11 @@ int wptrack_track_start(struct wptrack_round *round, int image_dir, bool track, 
 		round->keeper = -1;
 		if (err == -ENOENT && !track)
 			return 0; /* nothing is tracked */
-		pr_err("Can't reach %s: %s. Memory is not tracked\n", WPTRACK_KEEPER_NAME, strerror(-err));
+		if (err == -ECHILD)
+			pr_err("%s does not start, run it by hand to see why. Memory is not tracked\n",
+			       WPTRACK_KEEPER_NAME);
+		else
+			pr_err("Can't reach %s: %s. Memory is not tracked\n", WPTRACK_KEEPER_NAME, strerror(-err));
 		return err;
 	}
 

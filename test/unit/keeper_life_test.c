@@ -103,6 +103,22 @@ static void keeper_that_was_cut_off_leaves(void)
 	CHECK(world_start(&world));
 }
 
+static void keeper_without_its_socket_leaves(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_task round;
+	char path[96];
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&target, false, &round), 0);
+	snprintf(path, sizeof(path), "%s/" WPTRACK_SOCKET, world.run);
+	CHECK(!unlink(path));
+	CHECK_EQ(world_await_exit(&world, 0, 3 * WORLD_WAIT_MS), 0);
+	CHECK_EQ(harness_count(world.base), 0);
+	CHECK(world_start(&world));
+}
+
 static void sigterm_ends_the_keeper_without_a_trace(void)
 {
 	WORLD world = world_new();
@@ -351,6 +367,7 @@ int main(int argc, char **argv)
 		TEST(exec_nobody_asks_about_ends_the_keeper_too),
 		TEST(keeper_stays_while_it_holds_a_task),
 		TEST(keeper_that_was_cut_off_leaves),
+		TEST(keeper_without_its_socket_leaves),
 		TEST(sigterm_ends_the_keeper_without_a_trace),
 		TEST(killed_keeper_is_replaced),
 		TEST(starters_at_once_end_with_one_keeper),

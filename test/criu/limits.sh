@@ -1,0 +1,242 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# When something runs out or goes away: rounds are full or fail, and the program and the next round are right.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+exec_under_reaper "$@"
+
+INJECT_SO=$TEST_BIN/inject.so
+
+# tiny_mount DIR OPTIONS: a tmpfs that is full soon; clean_up unmounts it.
+tiny_mount() {
+	mkdir -p "$1" && mount -t tmpfs -o "$2" none "$1" || die "mount"
+	echo "$1" >>"$T/mounts"
+}
+
+# to_the_end: incremental from here, and right after the restore.
+to_the_end() {
+	write_pages 200
+	pre_dump
+	assert_incremental
+	write_pages 200
+	final_dump
+	assert_incremental
+	restore_and_verify
+	quit_program
+}
+
+socket_unlinked() {
+	start_tracked pagekeeper 1 --mib 16
+	pre_dump
+	rm "$WPTRACK_RUN_DIR/keeper.sock" || die "there is no socket"
+	write_pages 200
+	pre_dump
+	assert_full "the keeper cannot be reached"
+	verify_program "without the keeper's socket"
+	to_the_end
+}
+
+# No socket can be made: what is dumped is whole, and tracked as soon as there is room.
+run_directory_full() {
+	start_tracked pagekeeper 1 --mib 16
+	tiny_mount "$T/full" size=16k,nr_inodes=2,mode=700
+	pre_dump
+	ROUND_DIR=$WPTRACK_RUN_DIR
+	export WPTRACK_RUN_DIR=$T/full/run
+	: >"$T/full/last-inode" || die "the tmpfs was full before"
+	pre_dump
+	assert_full "there is no keeper"
+	grep -q "wptrack-keeper does not start, run it by hand to see why" "$DIR/pre-dump.log" || die "the log does not say why"
+	verify_program "without a keeper"
+	export WPTRACK_RUN_DIR=$ROUND_DIR
+	pre_dump
+	assert_full "its parent has no record"
+	to_the_end
+}
+
+# The images do not fit. broken-chain.sh has the same for a pre-dump; here it is the dump that ends the program.
+dump_without_room() {
+	start_tracked pagekeeper 1 --mib 16
+	pre_dump
+	write_pages 2000
+	new_round
+	tiny_mount "$DIR" size=2m
+	if criu_cmd dump.log dump -t "$PID" -D "$DIR" --track-mem --prev-images-dir "$T/$((ROUND - 1))"; then
+		die "the dump fits into 2 MiB"
+	fi
+	verify_program "after the dump that failed"
+	ROUND=$((ROUND - 1))
+	mkdir "$T/next" || die "mkdir"
+	DIR=$T/next
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --prev-images-dir "../$ROUND" ||
+		die "the next round failed: $(log_errors "$DIR/pre-dump.log")"
+	assert_full "the round before failed"
+	mkdir "$T/last" || die "mkdir"
+	DIR=$T/last
+	criu_cmd dump.log dump -t "$PID" -D "$DIR" --track-mem --prev-images-dir ../next ||
+		die "the dump failed: $(log_errors "$DIR/dump.log")"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	restore_and_verify
+	quit_program
+}
+
+# with_files N KIND: a round by a criu that may open N files; it may fail.
+with_files() {
+	new_round
+	timeout -k 5 "$CRIU_TIMEOUT" prlimit --nofile="$1:$1" "$CRIU" pre-dump -t "$PID" -D "$DIR" --track-mem "${PREV[@]}" \
+		-L "$PLUGINS" -v4 -o pre-dump.log </dev/null >/dev/null 2>&1
+}
+
+few_files_for_criu() {
+	local n failed=0 done=0
+
+	start_tracked pagekeeper 2 --mib 8 --children 1
+	pre_dump
+	for n in 12 16 20 24 28 32 40 48 64; do
+		write_pages 100
+		if with_files "$n"; then
+			done=$((done + 1))
+		else
+			failed=$((failed + 1))
+			ROUND=$((ROUND - 1))
+			rm -rf "$DIR"
+		fi
+		wait_for 5 not_traced || die "with $n files the program stays stopped"
+		verify_program "a round with $n files"
+	done
+	[ "$failed" -gt 0 ] && [ "$done" -gt 0 ] || die "$failed rounds failed, $done succeeded: the limits show nothing"
+	DIR=$T/$ROUND
+	pre_dump
+	to_the_end
+}
+
+not_traced() {
+	grep -q '^TracerPid:[[:space:]]*0$' "/proc/$PID/status" && ! grep -q '^State:[[:space:]]*[Tt]' "/proc/$PID/status"
+}
+
+# The keeper has no descriptors for all of a tree: the rest is dumped whole, every time.
+few_files_for_the_keeper() {
+	# 320 are set aside for connections and the keeper itself, two go to each task.
+	local i files=326
+
+	start_tracked pagekeeper 9 --mib 4 --children 8
+	prlimit --nofile="$files:$files" "$PLUGINS/wptrack-keeper" </dev/null >/dev/null 2>"$T/keeper.log" &
+	wait_for 5 test -S "$WPTRACK_RUN_DIR/keeper.sock" || die "the keeper does not start: $(cat "$T/keeper.log")"
+	for i in 1 2 3; do
+		pre_dump
+		write_pages 200
+		verify_program "round $i"
+	done
+	grep -q "Can't track .* (No space left on device): it is dumped in full" "$DIR/pre-dump.log" ||
+		die "all were tracked: this shows nothing"
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 1000 ] || die "nobody was tracked"
+	final_dump
+	restore_and_verify
+	quit_program
+}
+
+many_vmas() {
+	CRIU_TIMEOUT=200
+	start_tracked manyvmas 1
+	[ "$(wc -l <"/proc/$PID/maps")" -ge 60000 ] || die "only $(wc -l <"/proc/$PID/maps") mappings"
+	pre_dump
+	assert_full "there is no parent"
+	ctl step || die "a step failed"
+	pre_dump
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 30000 ] || die "nothing is left to the parent"
+	ctl step || die "a step failed"
+	final_dump
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 15000 ] || die "nothing is left to the parent"
+	restore
+	verify_program "after the restore"
+	quit_program
+}
+
+# The program dies at some point of a round: criu ends by itself, the keeper goes.
+dies_meanwhile() {
+	local class n hits=0
+
+	for class in keeper track image; do
+		for n in 1 3 7 15 40; do
+			start_tracked pagekeeper 1 --mib 4
+			new_round
+			rm -f "$T/hit"
+			(
+				export LD_PRELOAD=$INJECT_SO INJECT=$class:$n:target INJECT_HIT=$T/hit INJECT_DIR=$DIR INJECT_PID=$PID
+				criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem
+			)
+			[ $? -lt 124 ] || die "$class call $n: criu does not end"
+			if [ -e "$T/hit" ]; then
+				hits=$((hits + 1))
+				wait_for 10 is_gone "$PID" || die "$class call $n: the program stays"
+				wait_for 10 keeper_is_gone || die "$class call $n: the keeper stays"
+			else
+				quit_program
+			fi
+			rm -rf "${T:?}"/[0-9]* "$T/control" "$T/program.log"
+		done
+	done
+	[ "$hits" -ge 8 ] || die "only $hits points were hit"
+}
+
+# start_server DIR [PREV]: a page server; sets SERVER, PORT.
+start_server() {
+	local try
+
+	for try in 1 2 3 4 5; do
+		PORT=$((20000 + RANDOM))
+		"$CRIU" page-server -D "$1" --address 127.0.0.1 --port "$PORT" --track-mem ${2:+--prev-images-dir "$2"} \
+			-L "$PLUGINS" -v4 -o page-server.log </dev/null >/dev/null 2>&1 &
+		SERVER=$!
+		wait_for 10 listens_or_gone && [ -e "/proc/$SERVER" ] && return
+	done
+	die "no page server after $try tries: $(log_errors "$1/page-server.log")"
+}
+
+listens_or_gone() {
+	awk -v addr="$(printf '0100007F:%04X' "$PORT")" '$2 == addr && $4 == "0A" { found = 1 } END { exit !found }' \
+		/proc/net/tcp || is_gone "$SERVER"
+}
+
+# The connection is cut in the middle, as the server has no room; the next one gets everything.
+page_server_cut() {
+	start_tracked pagekeeper 1 --mib 16
+	mkdir -p "$T/server/1" "$T/server/3" || die "mkdir"
+	new_round
+	start_server "$T/server/1"
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --page-server --address 127.0.0.1 --port "$PORT" ||
+		die "pre-dump failed: $(log_errors "$DIR/pre-dump.log")"
+	wait "$SERVER" || die "the page server failed"
+	write_pages 3000
+	new_round
+	tiny_mount "$T/server/2" size=1m
+	start_server "$T/server/2" "$T/server/1"
+	if criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem "${PREV[@]}" --page-server --address 127.0.0.1 \
+		--port "$PORT" && wait "$SERVER"; then
+		die "it fits into 1 MiB"
+	fi
+	wait "$SERVER" 2>/dev/null
+	verify_program "after the cut"
+	# The chain goes on from the round that the server has.
+	new_round
+	start_server "$T/server/3" "$T/server/1"
+	criu_cmd dump.log dump -t "$PID" -D "$DIR" --track-mem --prev-images-dir ../1 --page-server --address 127.0.0.1 \
+		--port "$PORT" || die "the dump failed: $(log_errors "$DIR/dump.log")"
+	wait "$SERVER" || die "the page server failed"
+	assert_full "the round before was cut off"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	find "$DIR" -name '*.img' -exec cp -n {} "$T/server/3/" \;
+	restore_and_verify "$T/server/3"
+	quit_program
+}
+
+run_test a_keeper_without_its_socket_makes_a_round_full socket_unlinked
+run_test a_full_run_directory_makes_a_round_full run_directory_full
+run_test a_dump_without_room_leaves_the_program_running dump_without_room
+run_test a_criu_that_may_open_few_files_harms_nobody few_files_for_criu
+run_test a_keeper_that_may_open_few_files_tracks_what_it_can few_files_for_the_keeper
+run_test sixty_thousand_mappings_are_right many_vmas
+run_test a_program_that_dies_meanwhile_leaves_nobody_behind dies_meanwhile
+run_test a_page_server_that_is_cut_off_makes_the_next_round_full page_server_cut
+finish
