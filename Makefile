@@ -148,6 +148,10 @@ fuzz: $(FUZZ_BIN) ## records and messages made up by libFuzzer, DURATION=seconds
 torture: tests ## everything that can be done to memory, DURATION=seconds SEED=number (root)
 	$(Q)$(TEST_ENV) DURATION=$(or $(DURATION),60) SEED=$(or $(SEED),1) test/torture/torture.sh
 
+zdtm: tests ## CRIU's own tests, MODE=plain|pre|pre-read|snaps|... FLAVORS="h ns uns" TESTS=regexp (root, long)
+	$(Q)$(TEST_ENV) MODE=$(or $(MODE),pre) FLAVORS=$(call squote,$(or $(FLAVORS),h)) TESTS=$(call squote,$(TESTS)) \
+		scripts/zdtm.sh
+
 bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) test/bench/bench-sparse.sh
 
@@ -193,7 +197,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls fuzz torture bench-sparse demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls fuzz torture zdtm bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------

@@ -77,7 +77,21 @@ whole_way() {
 	rm -rf "$T/last"
 }
 
-# at_each PHASE CLASS ACTION STRIDE: PHASE is first (the program is not tracked yet), later, or dump (--leave-running).
+# no_keeper: the next round starts one.
+no_keeper() {
+	local pid
+
+	pid=$(keeper_pid)
+	[ -z "$pid" ] || kill -9 "$pid"
+	wait_for 10 no_keeper_listens || die "the keeper does not go"
+}
+
+no_keeper_listens() {
+	[ -z "$(keeper_pid)" ]
+}
+
+# at_each PHASE CLASS ACTION STRIDE: PHASE is start (the keeper is started, and is where it happens), first (the
+# program is not tracked yet), later, read (the same in read mode) or dump (--leave-running).
 at_each() {
 	local phase=$1 class=$2 action=$3 stride=$4 n point failed=0 hit=0 rc killed=""
 
@@ -90,7 +104,9 @@ at_each() {
 	BEFORE=$(what_it_has "$killed")
 	for ((n = 1; ; n += stride)); do
 		point="$phase, $class call $n, $action"
-		if [ "$phase" = first ]; then
+		if [ "$phase" = start ]; then
+			no_keeper
+		elif [ "$phase" = first ]; then
 			"$WPTRACK" release --all >/dev/null 2>&1
 		else
 			plain_round base || die "$point: no base: $(log_errors "$DIR/pre-dump.log")"
@@ -100,8 +116,9 @@ at_each() {
 		mkdir "$T/faulty" || die "mkdir"
 		(
 			export LD_PRELOAD=$INJECT_SO INJECT=$class:$n:$action INJECT_HIT=$T/hit INJECT_DIR=$T/faulty INJECT_PID=$PID
+			[ "$phase" != start ] || export INJECT_COMM=wptrack-keeper
 			case $phase in
-			first) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem ;;
+			start | first) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem ;;
 			later) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir ../base ;;
 			read) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir ../base \
 				--pre-dump-mode read ;;
@@ -116,7 +133,7 @@ at_each() {
 			right_after "$point" faulty
 		else
 			failed=$((failed + 1))
-			if [ "$phase" = first ]; then
+			if [ "$phase" = first ] || [ "$phase" = start ]; then
 				plain_round base || die "$point: the next round failed: $(log_errors "$DIR/pre-dump.log")"
 			fi
 			right_after "$point" base
@@ -129,22 +146,25 @@ at_each() {
 		fi
 	done
 	[ "$rc" = 0 ] || die "$point: failed without a fault"
-	[ "$phase" = first ] || [ "$(stat_of "$T/faulty" pages_skipped_parent)" -gt 900 ] ||
+	[ "$phase" = first ] || [ "$phase" = start ] || [ "$(stat_of "$T/faulty" pages_skipped_parent)" -gt 500 ] ||
 		die "without a fault, the round leaves nothing to its parent"
-	[ "$hit" -ge 3 ] || die "only $hit points were hit"
+	[ "$hit" -ge "${5:-3}" ] || die "only $hit points were hit"
 	echo "$hit $failed" >>"$POINTS"
 	quit_program
 }
 
-# case_of PHASE CLASS ACTION STRIDE
+# case_of PHASE CLASS ACTION STRIDE [POINTS]: so many points at least are to be hit, 3 if not told.
 case_of() {
 	local name
 
-	eval "case_now() { at_each $1 $2 $3 $4; }"
+	eval "case_now() { at_each $*; }"
 	name="$3_at_${2}_calls_of_a_${1}_round"
 	run_test "${name//-/_}" case_now
 }
 
+case_of start keeper kill 2
+case_of start keeper ECONNRESET 3
+case_of start keeper ENOMEM 3
 case_of first keeper kill 3
 case_of first keeper keeper 3
 case_of first keeper ECONNRESET 3
@@ -168,6 +188,10 @@ case_of later image ENOSPC 11
 case_of later image short 9
 case_of later image kill 13
 case_of read image EIO 11
+case_of read copy short 1 2
+case_of read copy EFAULT 1 2
+case_of later record EIO 1 1
+case_of later record short 1 1
 case_of dump image EIO 40
 case_of dump image short 40
 

@@ -8,10 +8,12 @@
  *	keeper	messages to and from the keeper, and connecting to it
  *	track	ioctls on userfaultfds and PAGEMAP_SCAN, pidfd_open, pidfd_getfd
  *	image	what is written to, renamed or removed in the directory INJECT_DIR
+ *	copy	process_vm_readv, which copies pages of a running program
+ *	record	what is read of session records
  *
  * ACTION is kill (SIGKILL to itself before the call), keeper (SIGKILL to the
  * keeper before it), target (SIGKILL to INJECT_PID before it), short (half of
- * what was to be written), late-ERROR (the call is made, and said to have
+ * what was to be written, read or copied), late-ERROR (the call is made, and said to have
  * failed) or an ERROR to fail with: EIO, ENOSPC, ... INJECT_HIT names a file
  * that gets a line when it happens.
  */
@@ -54,7 +56,7 @@ static const struct {
 	int error;
 } errors[] = {
 	{ "EIO", EIO },	      { "ENOSPC", ENOSPC }, { "EPERM", EPERM },	      { "ENOMEM", ENOMEM }, { "EINVAL", EINVAL },
-	{ "EBUSY", EBUSY },   { "ESRCH", ESRCH },   { "ECONNRESET", ECONNRESET }, { "EMFILE", EMFILE }, { "ENOENT", ENOENT },
+	{ "EBUSY", EBUSY },   { "ESRCH", ESRCH },   { "ECONNRESET", ECONNRESET }, { "EMFILE", EMFILE }, { "ENOENT", ENOENT }, { "EFAULT", EFAULT },
 };
 
 static __attribute__((constructor)) void make_plan(void)
@@ -270,6 +272,53 @@ ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len, u
 			len = len / 2 & ~4095ul;
 	}
 	return REAL(splice)(in, off_in, out, off_out, len, flags);
+}
+
+ssize_t process_vm_readv(pid_t pid, const struct iovec *local, unsigned long nr_local, const struct iovec *remote,
+			 unsigned long nr_remote, unsigned long flags)
+{
+	enum what what = at("copy", "process_vm_readv");
+	struct iovec half = remote[0];
+
+	if (what == FAIL || what == FAIL_LATE) {
+		errno = plan.error;
+		return -1;
+	}
+	if (what == SHORT && nr_remote > 1) {
+		nr_remote /= 2;
+	} else if (what == SHORT && half.iov_len > 4096) {
+		half.iov_len = half.iov_len / 2 & ~4095ul;
+		remote = &half;
+	}
+	return REAL(process_vm_readv)(pid, local, nr_local, remote, nr_remote, flags);
+}
+
+static bool is_record(int fd)
+{
+	char link[32], path[512];
+	ssize_t len;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	len = readlink(link, path, sizeof(path) - 1);
+	if (len < 0)
+		return false;
+	path[len] = '\0';
+	return strstr(path, "/wptrack.img");
+}
+
+ssize_t read(int fd, void *buf, size_t len)
+{
+	if (planned_for && !strcmp(plan.class, "record") && is_record(fd)) {
+		enum what what = at("record", "read");
+
+		if (what == FAIL || what == FAIL_LATE) {
+			errno = plan.error;
+			return -1;
+		}
+		if (what == SHORT && len > 1)
+			len /= 2;
+	}
+	return REAL(read)(fd, buf, len);
 }
 
 int renameat(int from_dir, const char *from, int to_dir, const char *to)

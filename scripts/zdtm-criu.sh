@@ -1,0 +1,52 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Stands in for criu when zdtm.py runs it (scripts/zdtm.sh): the plugin of the
+# build, a keeper for each of zdtm's runners, verification of what is left to
+# parent images, and a line in $ZDTM_ROUNDS for each tracked dump:
+#
+#	TEST KIND WRITTEN SKIPPED_PARENT BASES WRONG
+#
+# zdtm.py gives its own value to CRIU_LIBS_DIR, and each of its runners has a pid
+# namespace of its own, in which pids mean something else to a keeper.
+here=${BASH_SOURCE[0]%/*}
+# shellcheck source=/dev/null
+. "$here/zdtm-criu.env"
+
+export CRIU_LIBS_DIR=$ZDTM_PLUGINS
+ns=$(readlink /proc/self/ns/pid)
+export WPTRACK_RUN_DIR=$ZDTM_RUN_DIRS/${ns//[^0-9]/}
+mkdir -p -m 711 "$ZDTM_RUN_DIRS"
+
+kind=$1 dir=. server=no
+args=("$@")
+for ((i = 0; i < ${#args[@]}; i++)); do
+	case ${args[i]} in
+	-D | --images-dir) dir=${args[i + 1]} ;;
+	--page-server) server=yes ;;
+	esac
+done
+if [[ $kind != dump && $kind != pre-dump ]] || [ "$server" = yes ]; then
+	[ "$kind" != page-server ] || exec "$ZDTM_CRIU" "$@"
+	[[ $kind == dump || $kind == pre-dump ]] || exec "$ZDTM_CRIU" "$@"
+else
+	export CRIU_VERIFY_PARENT=1
+fi
+
+"$ZDTM_CRIU" "$@"
+rc=$?
+[ "$rc" = 0 ] || exit "$rc"
+
+name=$(pwd)/$dir
+name=$(grep -oE '(static|transition)/[^/]+' <<<"$name" | tail -n 1)
+log=$(cat "$dir/$kind.log" 2>/dev/null)
+if grep -q 'wptrack: [0-9]*: generation' <<<"$log"; then
+	written=$("$ZDTM_STATS" "$dir/stats-dump" pages_written 2>/dev/null)
+	skipped=$("$ZDTM_STATS" "$dir/stats-dump" pages_skipped_parent 2>/dev/null)
+	bases=$(grep -oE 'generation [0-9]+ \([^)]*\)' <<<"$log" | grep -oE '\(.*\)' | sort -u | tr -d '()' | tr ' \n' '_,')
+	wrong=$(grep -c 'is not what the parent images have' <<<"$log")
+	echo "$name $kind ${written:-?} ${skipped:-?} ${bases:-none} $wrong" >>"$ZDTM_ROUNDS"
+elif [[ " $* " == *" --track-mem "* || $kind == pre-dump ]]; then
+	echo "$name $kind ? ? untracked 0" >>"$ZDTM_ROUNDS"
+fi
+exit 0
