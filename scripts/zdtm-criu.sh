@@ -16,7 +16,7 @@ here=${BASH_SOURCE[0]%/*}
 export CRIU_LIBS_DIR=$ZDTM_PLUGINS
 ns=$(readlink /proc/self/ns/pid)
 export WPTRACK_RUN_DIR=$ZDTM_RUN_DIRS/${ns//[^0-9]/}
-mkdir -p -m 711 "$ZDTM_RUN_DIRS"
+mkdir -p "$ZDTM_RUN_DIRS" && chmod 711 "$ZDTM_RUN_DIRS"
 
 kind=$1 dir=. server=no
 args=("$@")

@@ -232,6 +232,33 @@ log_errors() {
 	grep -E 'Error|wptrack.*(rror|ail)' "$1" 2>/dev/null | grep -v RLIMIT_NOFILE | tail -n 3 | tr '\n' ' '
 }
 
+# server_listens PORT: on the loopback.
+server_listens() {
+	local hex
+
+	hex=$(printf '0100007F:%04X' "$1")
+	awk -v addr="$hex" '$2 == addr && $4 == "0A" { found = 1 } END { exit !found }' /proc/net/tcp
+}
+
+server_listens_or_is_gone() {
+	server_listens "$PORT" || is_gone "$SERVER"
+}
+
+# start_page_server DIR [PREV]: criu takes no port 0, so one is looked for that is free. Sets SERVER, PORT.
+start_page_server() {
+	local try
+
+	for try in 1 2 3 4 5; do
+		PORT=$((20000 + RANDOM))
+		! server_listens "$PORT" || continue
+		"$CRIU" page-server -D "$1" --address 127.0.0.1 --port "$PORT" --track-mem ${2:+--prev-images-dir "$2"} \
+			-L "$PLUGINS" -v4 -o page-server.log </dev/null >/dev/null 2>&1 &
+		SERVER=$!
+		wait_for 10 server_listens_or_is_gone && [ -e "/proc/$SERVER" ] && return
+	done
+	die "no page server after $try tries: $(log_errors "$1/page-server.log")"
+}
+
 # stat_of DIR FIELD: a field of the directory's stats-dump.
 stat_of() {
 	"$TEST_BIN/criu-stats" "$1/stats-dump" "$2"

@@ -180,38 +180,19 @@ dies_meanwhile() {
 	[ "$hits" -ge 8 ] || die "only $hits points were hit"
 }
 
-# start_server DIR [PREV]: a page server; sets SERVER, PORT.
-start_server() {
-	local try
-
-	for try in 1 2 3 4 5; do
-		PORT=$((20000 + RANDOM))
-		"$CRIU" page-server -D "$1" --address 127.0.0.1 --port "$PORT" --track-mem ${2:+--prev-images-dir "$2"} \
-			-L "$PLUGINS" -v4 -o page-server.log </dev/null >/dev/null 2>&1 &
-		SERVER=$!
-		wait_for 10 listens_or_gone && [ -e "/proc/$SERVER" ] && return
-	done
-	die "no page server after $try tries: $(log_errors "$1/page-server.log")"
-}
-
-listens_or_gone() {
-	awk -v addr="$(printf '0100007F:%04X' "$PORT")" '$2 == addr && $4 == "0A" { found = 1 } END { exit !found }' \
-		/proc/net/tcp || is_gone "$SERVER"
-}
-
 # The connection is cut in the middle, as the server has no room; the next one gets everything.
 page_server_cut() {
 	start_tracked pagekeeper 1 --mib 16
 	mkdir -p "$T/server/1" "$T/server/3" || die "mkdir"
 	new_round
-	start_server "$T/server/1"
+	start_page_server "$T/server/1"
 	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --page-server --address 127.0.0.1 --port "$PORT" ||
 		die "pre-dump failed: $(log_errors "$DIR/pre-dump.log")"
 	wait "$SERVER" || die "the page server failed"
 	write_pages 3000
 	new_round
 	tiny_mount "$T/server/2" size=1m
-	start_server "$T/server/2" "$T/server/1"
+	start_page_server "$T/server/2" "$T/server/1"
 	if criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem "${PREV[@]}" --page-server --address 127.0.0.1 \
 		--port "$PORT" && wait "$SERVER"; then
 		die "it fits into 1 MiB"
@@ -220,7 +201,7 @@ page_server_cut() {
 	verify_program "after the cut"
 	# The chain goes on from the round that the server has.
 	new_round
-	start_server "$T/server/3" "$T/server/1"
+	start_page_server "$T/server/3" "$T/server/1"
 	criu_cmd dump.log dump -t "$PID" -D "$DIR" --track-mem --prev-images-dir ../1 --page-server --address 127.0.0.1 \
 		--port "$PORT" || die "the dump failed: $(log_errors "$DIR/dump.log")"
 	wait "$SERVER" || die "the page server failed"

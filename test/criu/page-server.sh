@@ -6,42 +6,17 @@ set -u
 . "$(dirname "$0")/../lib.sh"
 exec_under_reaper "$@"
 
-# server_listens PORT: on the loopback.
-server_listens() {
-	local hex
-
-	hex=$(printf '0100007F:%04X' "$1")
-	awk -v addr="$hex" '$2 == addr && $4 == "0A" { found = 1 } END { exit !found }' /proc/net/tcp
-}
-
-listens_or_gone() {
-	server_listens "$PORT" || is_gone "$SERVER"
-}
-
-# start_server: for the round just made. criu takes no port 0, so one is
-# looked for that is free. Sets SERVER, PORT.
-start_server() {
-	local prev=() try
-
-	[ "$ROUND" = 1 ] || prev=(--prev-images-dir "../$((ROUND - 1))")
-	mkdir -p "$T/server/$ROUND" || die "mkdir"
-	for try in 1 2 3 4 5; do
-		PORT=$((20000 + RANDOM))
-		! server_listens "$PORT" || continue
-		"$CRIU" page-server -D "$T/server/$ROUND" --address 127.0.0.1 --port "$PORT" --track-mem "${prev[@]}" \
-			-L "$PLUGINS" -v4 -o page-server.log </dev/null >/dev/null 2>&1 &
-		SERVER=$!
-		wait_for 10 listens_or_gone && [ -e "/proc/$SERVER" ] && return
-	done
-	die "no page server after $try tries: $(log_errors "$T/server/$ROUND/page-server.log")"
-}
-
 # server_round KIND
 server_round() {
 	local kind=$1
 
 	new_round
-	start_server
+	mkdir -p "$T/server/$ROUND" || die "mkdir"
+	if [ "$ROUND" = 1 ]; then
+		start_page_server "$T/server/1"
+	else
+		start_page_server "$T/server/$ROUND" "../$((ROUND - 1))"
+	fi
 	epoch_next
 	criu_cmd "$kind.log" "$kind" -t "$PID" -D "$DIR" --track-mem "${PREV[@]}" \
 		--page-server --address 127.0.0.1 --port "$PORT" ||

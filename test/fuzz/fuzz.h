@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define MUST(condition)                                                                        \
 	do {                                                                                   \
@@ -52,6 +53,30 @@ static inline unsigned int count_fds(void)
 		n++;
 	closedir(dir);
 	return n;
+}
+
+/* A packet with up to 8 descriptors. That it cannot be sent is nobody's fault. */
+static inline void send_packet(int sk, void *buf, size_t len, const int *fds, unsigned int nr_fds)
+{
+	union {
+		char buf[CMSG_SPACE(8 * sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct iovec iov = { buf, len };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (nr_fds) {
+		struct cmsghdr *cmsg;
+
+		hdr.msg_control = control.buf;
+		hdr.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
+		cmsg = CMSG_FIRSTHDR(&hdr);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
+	}
+	sendmsg(sk, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

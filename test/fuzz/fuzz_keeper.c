@@ -144,32 +144,15 @@ static void make_message(struct input *in, const struct peer *peer, struct wptra
 
 static void send_message(struct input *in, struct peer *peer, const struct wptrack_msg *msg)
 {
-	union {
-		char buf[CMSG_SPACE(4 * sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
 	uint8_t how = next_byte(in), buf[sizeof(*msg) + 8] = { 0 };
 	unsigned int nr_fds = how % 4;
 	size_t len = how & 0x40 ? next_byte(in) % sizeof(buf) : sizeof(*msg);
-	struct iovec iov = { buf, len };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
 	int fds[4];
 
 	memcpy(buf, msg, sizeof(*msg));
 	for (unsigned int i = 0; i < nr_fds; i++)
 		fds[i] = pick_fd(next_byte(in));
-	if (nr_fds) {
-		struct cmsghdr *cmsg;
-
-		hdr.msg_control = control.buf;
-		hdr.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&hdr);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
-	}
-	sendmsg(peer->sk, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
+	send_packet(peer->sk, buf, len, fds, nr_fds);
 }
 
 static struct wptrack_entry *entry_of(int32_t pid)

@@ -13,15 +13,9 @@ static int null_fd;
 
 static void answer(struct input *in, int sk)
 {
-	union {
-		char buf[CMSG_SPACE(8 * sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
 	uint8_t how = next_byte(in), buf[sizeof(struct wptrack_msg) + 8] = { 0 };
 	size_t len = how & 0x80 ? next_byte(in) * 2 % sizeof(buf) : sizeof(struct wptrack_msg);
 	struct wptrack_msg *msg = (struct wptrack_msg *)buf;
-	struct iovec iov = { buf, len };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
 	unsigned int nr_fds = how % 8;
 	int fds[8];
 
@@ -35,18 +29,7 @@ static void answer(struct input *in, int sk)
 		msg->error = 0;
 	for (unsigned int i = 0; i < nr_fds; i++)
 		fds[i] = null_fd;
-	if (nr_fds) {
-		struct cmsghdr *cmsg;
-
-		hdr.msg_control = control.buf;
-		hdr.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&hdr);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
-		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
-	}
-	sendmsg(sk, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
+	send_packet(sk, buf, len, fds, nr_fds);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
