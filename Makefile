@@ -337,7 +337,7 @@ $(KEEPER) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(TOOL_BIN): $(BUI
 
 # libFuzzer is clang's, whatever CC is; what is fuzzed is built with it.
 FUZZED		:= plugin/session.c plugin/wire.c plugin/proc.c plugin/sys_uffd.c keeper/table.c keeper/keeper_serve.c
-$(FUZZ_BIN): $(BUILD)/test/%: test/fuzz/%.c test/fuzz/fuzz.h $(FUZZED) $(wildcard plugin/*.h keeper/*.h) $(GEN_SRC) $(BUILD)/stamp/flags
+$(FUZZ_BIN): $(BUILD)/test/%: test/fuzz/%.c $(wildcard test/fuzz/*.h) $(FUZZED) $(wildcard plugin/*.h keeper/*.h) $(GEN_SRC) $(BUILD)/stamp/flags
 	$(call say,CCLD,$@)
 	@mkdir -p $(@D)
 	$(Q)clang $(OUR_CPPFLAGS) $(OUR_CFLAGS) -Wno-missing-prototypes -Wno-unused-parameter -O1 \

@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the fuzzers share: an input that is consumed, and checks that end the process. */
+/* What the fuzzers share: an input that is consumed, messages that are no messages, checks that end the process. */
 #ifndef WPTRACK_TEST_FUZZ_H
 #define WPTRACK_TEST_FUZZ_H
 
 #include <dirent.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#define MUST(condition)                                                                        \
-	do {                                                                                   \
-		if (!(condition)) {                                                            \
+#define MUST(condition)                                                                         \
+	do {                                                                                    \
+		if (!(condition)) {                                                             \
 			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-			abort();                                                               \
-		}                                                                              \
+			abort();                                                                \
+		}                                                                               \
 	} while (0)
+
+#define FUZZ_MAX_FDS 8u
 
 struct input {
 	const uint8_t *data;
@@ -33,14 +37,28 @@ static inline uint8_t next_byte(struct input *in)
 	return *in->data++;
 }
 
+/* As many of the next bytes as there are; the rest of @to stays as it is. */
 static inline size_t next_bytes(struct input *in, void *to, size_t len)
 {
 	size_t n = len < in->left ? len : in->left;
 
-	memcpy(to, in->data, n);
+	if (n)
+		memcpy(to, in->data, n);
 	in->data += n;
 	in->left -= n;
 	return n;
+}
+
+/* A small number is likely, any is possible. */
+static inline uint64_t next_number(struct input *in)
+{
+	uint64_t number = next_byte(in);
+
+	if (number >= 0xf0) {
+		number = 0;
+		next_bytes(in, &number, sizeof(number));
+	}
+	return number;
 }
 
 static inline unsigned int count_fds(void)
@@ -55,28 +73,27 @@ static inline unsigned int count_fds(void)
 	return n;
 }
 
-/* A packet with up to 8 descriptors. That it cannot be sent is nobody's fault. */
-static inline void send_packet(int sk, void *buf, size_t len, const int *fds, unsigned int nr_fds)
+/* Send @len bytes with any number of descriptors, which wptrack_wire_send() would not. Return: whether it was sent. */
+static inline bool send_raw(int sk, const void *buf, size_t len, const int *fds, unsigned int nr_fds)
 {
 	union {
-		char buf[CMSG_SPACE(8 * sizeof(int))];
+		char buf[CMSG_SPACE(FUZZ_MAX_FDS * sizeof(int))];
 		struct cmsghdr align;
 	} control = { 0 };
-	struct iovec iov = { buf, len };
+	struct iovec iov = { (void *)buf, len };
 	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 	if (nr_fds) {
-		struct cmsghdr *cmsg;
+		struct cmsghdr *cmsg = &control.align;
 
-		hdr.msg_control = control.buf;
-		hdr.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
-		cmsg = CMSG_FIRSTHDR(&hdr);
 		cmsg->cmsg_level = SOL_SOCKET;
 		cmsg->cmsg_type = SCM_RIGHTS;
 		cmsg->cmsg_len = CMSG_LEN(nr_fds * sizeof(int));
 		memcpy(CMSG_DATA(cmsg), fds, nr_fds * sizeof(int));
+		hdr.msg_control = control.buf;
+		hdr.msg_controllen = CMSG_SPACE(nr_fds * sizeof(int));
 	}
-	sendmsg(sk, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return sendmsg(sk, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
