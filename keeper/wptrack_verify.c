@@ -151,7 +151,7 @@ static int check_tracking(const struct verification *v)
 			      ", what has been written since is not known",
 			      v->opt.path, v->opt.pid);
 	if (then->basis == WPTRACK_BASIS_UNTRUSTED || then->basis == WPTRACK_BASIS_UNTRACKED ||
-	    wptrack_proc_pinned(v->opt.pid, &pinned) || pinned)
+	    wptrack_proc_pinned(v->opt.pid, &pinned) || pinned || wptrack_proc_has_io_uring(v->opt.pid))
 		return cannot("process %" PRId32 " has memory that is written to unseen (pinned, asynchronous I/O): "
 			      "only --exact can judge it",
 			      v->opt.pid);

@@ -27,13 +27,41 @@ to_the_end() {
 }
 
 socket_unlinked() {
+	local old
+
 	start_tracked pagekeeper 1 --mib 16
 	pre_dump
+	old=$(keeper_pid)
+	[ -n "$old" ] || die "there is no keeper"
 	rm "$WPTRACK_RUN_DIR/keeper.sock" || die "there is no socket"
 	write_pages 200
 	pre_dump
 	assert_full "the keeper cannot be reached"
 	verify_program "without the keeper's socket"
+	wait_for 10 is_gone "$old" || die "a keeper that nobody can reach stays"
+	to_the_end
+}
+
+# It listens, and does not answer: criu goes on without it.
+keeper_hangs() {
+	local keeper rc
+
+	start_tracked pagekeeper 1 --mib 16
+	pre_dump
+	keeper=$(keeper_pid)
+	write_pages 200
+	new_round
+	kill -STOP "$keeper" || die "there is no keeper"
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem "${PREV[@]}"
+	rc=$?
+	kill -CONT "$keeper" || die "the keeper has gone"
+	[ "$rc" = 0 ] || die "pre-dump failed: $(log_errors "$DIR/pre-dump.log")"
+	assert_full "the keeper does not answer"
+	grep -q "Can't reach wptrack-keeper: Connection timed out. Memory is not tracked" "$DIR/pre-dump.log" ||
+		die "the log does not say why"
+	verify_program "without an answer"
+	pre_dump
+	assert_full "its parent has no record"
 	to_the_end
 }
 
@@ -81,11 +109,16 @@ dump_without_room() {
 	quit_program
 }
 
-# with_files N KIND: a round by a criu that may open N files; it may fail.
+# with_files N: a round by a criu that may open N files, and may not raise that; it may fail, but has to end.
 with_files() {
+	local rc
+
 	new_round
-	timeout -k 5 "$CRIU_TIMEOUT" prlimit --nofile="$1:$1" "$CRIU" pre-dump -t "$PID" -D "$DIR" --track-mem "${PREV[@]}" \
-		-L "$PLUGINS" -v4 -o pre-dump.log </dev/null >/dev/null 2>&1
+	timeout -k 5 "$CRIU_TIMEOUT" setpriv --bounding-set -sys_resource prlimit --nofile="$1:$1" "$CRIU" pre-dump \
+		-t "$PID" -D "$DIR" --track-mem "${PREV[@]}" -L "$PLUGINS" -v4 -o pre-dump.log </dev/null >/dev/null 2>&1
+	rc=$?
+	[ "$rc" -lt 124 ] || die "with $1 files criu ends with status $rc"
+	return "$rc"
 }
 
 few_files_for_criu() {
@@ -144,13 +177,61 @@ many_vmas() {
 	assert_full "there is no parent"
 	ctl step || die "a step failed"
 	pre_dump
-	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 30000 ] || die "nothing is left to the parent"
+	left_below_the_limit
+	"$WPTRACK" show "$DIR" >"$T/out" || die "show"
+	grep -q "limit:[1-9]" "$T/out" || die "the record does not tell of the limit: $(tail -n 1 "$T/out")"
 	ctl step || die "a step failed"
+	private_maps >"$T/maps"
 	final_dump
-	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 15000 ] || die "nothing is left to the parent"
+	left_below_the_limit
 	restore
+	private_maps | cmp -s - "$T/maps" || die "after the restore the mappings are others"
 	verify_program "after the restore"
 	quit_program
+}
+
+# left_below_the_limit: pages of the mappings that are registered were left to the parent, those of others were not.
+left_below_the_limit() {
+	local skipped
+
+	skipped=$(stat_of "$DIR" pages_skipped_parent)
+	[ "$skipped" -gt 30000 ] || die "round $ROUND: only $skipped pages are left to the parent"
+	[ "$skipped" -le 32768 ] || die "round $ROUND: $skipped pages are left to the parent, at most 32768 can be tracked"
+}
+
+# private_maps: where they lie, and what may be done with them.
+private_maps() {
+	awk '$2 ~ /p$/ && $6 !~ /^\[v/ { print $1, $2 }' "/proc/$PID/maps"
+}
+
+# die_at PHASE CLASS N: the program is killed at a criu's Nth call of a class, in its first round or a later one.
+# Sets HIT if there was such a call.
+die_at() {
+	local rc
+
+	start_tracked pagekeeper 1 --mib 4
+	if [ "$1" = later ]; then
+		pre_dump
+		write_pages 100
+	fi
+	new_round
+	rm -f "$T/hit"
+	(
+		export LD_PRELOAD=$INJECT_SO INJECT=$2:$3:target INJECT_HIT=$T/hit INJECT_DIR=$DIR INJECT_PID=$PID
+		criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem "${PREV[@]}"
+	)
+	rc=$?
+	[ "$rc" -lt 124 ] || die "$*: criu ends with status $rc"
+	HIT=
+	if [ -e "$T/hit" ]; then
+		HIT=1
+		wait_for 10 is_gone "$PID" || die "$*: the program stays"
+		wait_for 10 keeper_is_gone || die "$*: the keeper stays"
+	else
+		[ "$rc" = 0 ] || die "$*: failed without a fault"
+		quit_program
+	fi
+	rm -rf "${T:?}"/[0-9]* "$T/control" "$T/program.log"
 }
 
 # The program dies at some point of a round: criu ends by itself, the keeper goes.
@@ -159,25 +240,19 @@ dies_meanwhile() {
 
 	for class in keeper track image; do
 		for n in 1 3 7 15 40; do
-			start_tracked pagekeeper 1 --mib 4
-			new_round
-			rm -f "$T/hit"
-			(
-				export LD_PRELOAD=$INJECT_SO INJECT=$class:$n:target INJECT_HIT=$T/hit INJECT_DIR=$DIR INJECT_PID=$PID
-				criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem
-			)
-			[ $? -lt 124 ] || die "$class call $n: criu does not end"
-			if [ -e "$T/hit" ]; then
-				hits=$((hits + 1))
-				wait_for 10 is_gone "$PID" || die "$class call $n: the program stays"
-				wait_for 10 keeper_is_gone || die "$class call $n: the keeper stays"
-			else
-				quit_program
-			fi
-			rm -rf "${T:?}"/[0-9]* "$T/control" "$T/program.log"
+			die_at "$1" "$class" "$n"
+			[ -z "$HIT" ] || hits=$((hits + 1))
 		done
 	done
-	[ "$hits" -ge 8 ] || die "only $hits points were hit"
+	[ "$hits" -ge "$2" ] || die "only $hits points were hit"
+}
+
+dies_in_first() {
+	dies_meanwhile first 8
+}
+
+dies_in_later() {
+	dies_meanwhile later 8
 }
 
 # The connection is cut in the middle, as the server has no room; the next one gets everything.
@@ -213,11 +288,13 @@ page_server_cut() {
 }
 
 run_test a_keeper_without_its_socket_makes_a_round_full socket_unlinked
+run_test a_keeper_that_hangs_makes_a_round_full keeper_hangs
 run_test a_full_run_directory_makes_a_round_full run_directory_full
 run_test a_dump_without_room_leaves_the_program_running dump_without_room
 run_test a_criu_that_may_open_few_files_harms_nobody few_files_for_criu
 run_test a_keeper_that_may_open_few_files_tracks_what_it_can few_files_for_the_keeper
 run_test sixty_thousand_mappings_are_right many_vmas
-run_test a_program_that_dies_meanwhile_leaves_nobody_behind dies_meanwhile
+run_test a_program_that_dies_in_its_first_round_leaves_nobody_behind dies_in_first
+run_test a_program_that_dies_in_a_later_round_leaves_nobody_behind dies_in_later
 run_test a_page_server_that_is_cut_off_makes_the_next_round_full page_server_cut
 finish

@@ -59,11 +59,14 @@ s.connect(sys.argv[1])' "$WPTRACK_RUN_DIR/keeper.sock" || die "the mode refuses 
 	refused_to_others
 }
 
-# full_round PATTERN: a round without a keeper to trust: full, not long, and the log says why.
+# full_round LINE: a round without a keeper or a record to trust: full, not long, and the log says why, once.
 full_round() {
+	local said
+
 	pre_dump
-	assert_full "there is no keeper to trust"
-	grep -q "$1" "$DIR/pre-dump.log" || die "the log does not say '$1': $(grep wptrack "$DIR/pre-dump.log" | head -n 3)"
+	assert_full "there is nothing to trust"
+	said=$(grep -cF "$1" "$DIR/pre-dump.log")
+	[ "$said" = 1 ] || die "the log says '$1' $said times: $(grep 'wptrack: ' "$DIR/pre-dump.log" | head -n 3)"
 	verify_program "after the round"
 }
 
@@ -90,19 +93,33 @@ while time.time() < end:
         pass' "$T/others/keeper.sock" >"$T/fake.out" 2>&1 &
 	fake=$!
 	wait_for 5 test -S "$T/others/keeper.sock" || die "the other's keeper does not listen"
-	WPTRACK_RUN_DIR=$T/others full_round "Can't reach wptrack-keeper: Operation not permitted"
+	WPTRACK_RUN_DIR=$T/others full_round "Can't reach wptrack-keeper: Operation not permitted. Memory is not tracked"
 	! grep -q 'got [1-9]' "$T/fake.out" || die "it was told something: $(cat "$T/fake.out")"
 	kill "$fake" 2>/dev/null
 	wait "$fake" 2>/dev/null
 	quit_program
 }
 
-# bad_place MAKE...: with a run directory made like that there is no keeper, and nothing is put there.
+# bad_place ERROR MAKE: with a run directory made like that there is no keeper, which says why when asked,
+# nothing is put there, and what it is stays as it was. The next round, with a good one, is tracked.
 bad_place() {
+	local before
+
 	start_tracked pagekeeper 1 --mib 16
-	"$@" || die "$*"
+	"$2" || die "$2"
+	before=$(stat -c '%F %a %u' "$T/bad")
 	WPTRACK_RUN_DIR=$T/bad full_round "wptrack-keeper does not start, run it by hand to see why"
-	[ ! -e "$T/bad/keeper.sock" ] || die "a socket was made in it"
+	if WPTRACK_RUN_DIR=$T/bad timeout 20 "$PLUGINS/wptrack-keeper" </dev/null 2>"$T/keeper.log"; then
+		die "run by hand, the keeper takes it"
+	fi
+	[ "$(cat "$T/keeper.log")" = "wptrack-keeper: $T/bad: $1" ] || die "the keeper says: $(cat "$T/keeper.log")"
+	[ -z "$(ls -A "$T/bad/")" ] || die "something was made in it: $(ls -A "$T/bad/")"
+	[ "$(stat -c '%F %a %u' "$T/bad")" = "$before" ] || die "it was $before and is $(stat -c '%F %a %u' "$T/bad")"
+	write_pages 100
+	pre_dump
+	write_pages 100
+	pre_dump
+	assert_incremental
 	quit_program
 }
 
@@ -119,43 +136,44 @@ make_others() {
 }
 
 place_is_link() {
-	bad_place make_link
+	bad_place "Not a directory" make_link
 }
 
 place_is_open() {
-	bad_place make_open
+	bad_place "Operation not permitted" make_open
 }
 
 place_is_others() {
-	bad_place make_others
+	bad_place "Operation not permitted" make_others
 }
 
-# The record replaces a link that lies in its place; what it leads to stays as it was.
+# The record replaces a link that lies in its place; what it leads to stays as it was, and the record is good.
 record_over_link() {
 	start_tracked pagekeeper 1 --mib 16
 	echo precious >"$T/victim"
 	new_round
 	ln -s ../victim "$DIR/wptrack.img" || die "ln"
-	ln -s ../victim "$DIR/.wptrack.img.tmp" || die "ln"
+	epoch_next
 	(umask 0 && criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem) ||
 		die "pre-dump failed: $(log_errors "$DIR/pre-dump.log")"
+	epoch_next
 	[ "$(cat "$T/victim")" = precious ] || die "it was written through a link"
 	[ -f "$DIR/wptrack.img" ] && [ ! -L "$DIR/wptrack.img" ] || die "the record is no file of its own"
 	[ "$(stat -c %a "$DIR/wptrack.img")" = 600 ] || die "the record's mode is $(stat -c %a "$DIR/wptrack.img")"
+	write_pages 100
+	pre_dump
+	assert_incremental
 	quit_program
 }
 
-# hostile PATTERN MAKE...: with the parent's record replaced, the next round is full, says why and does not hang.
+# hostile MAKE: with the parent's record replaced, the next round is full, says why and does not hang.
 hostile() {
-	local pattern=$1
-
-	shift
 	start_tracked pagekeeper 1 --mib 16
 	pre_dump
 	mv "$DIR/wptrack.img" "$T/good.img" || die "mv"
-	"$@" "$DIR/wptrack.img" || die "$*"
+	"$1" "$DIR/wptrack.img" || die "$1"
 	write_pages 100
-	full_round "$pattern"
+	full_round "Can't use the session record of the parent images (Bad message): this dump will be full"
 	write_pages 100
 	final_dump
 	assert_incremental
@@ -180,27 +198,27 @@ huge() {
 }
 
 record_is_link() {
-	hostile "Can't use the session record of the parent images (Bad message)" link_to_record
+	hostile link_to_record
 }
 
 record_is_cut() {
-	hostile "Can't use the session record of the parent images (Bad message)" cut_record
+	hostile cut_record
 }
 
 record_is_garbage() {
-	hostile "Can't use the session record of the parent images (Bad message)" garbage
+	hostile garbage
 }
 
 record_is_huge() {
-	hostile "Can't use the session record of the parent images (Bad message)" huge
+	hostile huge
 }
 
 record_is_fifo() {
-	hostile "Can't use the session record of the parent images (Bad message)" mkfifo
+	hostile mkfifo
 }
 
 record_is_directory() {
-	hostile "Can't use the session record of the parent images (Bad message)" mkdir
+	hostile mkdir
 }
 
 run_test other_users_do_not_get_to_the_keeper others_by_mode
