@@ -44,7 +44,7 @@ make_tree()
 	local stamp=$BUILD/criu/criu/criu
 
 	[ -x "$stamp" ] || die "build criu first (make)"
-	if [ -e "$tree/.complete" ] && [ "$tree/.complete" -nt "$stamp" ]; then
+	if [ -e "$tree/.complete" ] && [ "$tree/.complete" -nt "$stamp" ] && [ "$tree/.complete" -nt "${BASH_SOURCE[0]}" ]; then
 		return
 	fi
 	echo "  ZDTM     building the tests in $tree (log in $work/build.log)"
