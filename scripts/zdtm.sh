@@ -157,7 +157,7 @@ run_zdtm()
 	shift
 	if [ -n "$TESTS" ] && [ "$1" = -a ]; then
 		shift
-		set -- -T "$TESTS" "$@"
+		set -- -T ".*($TESTS)" "$@"
 	fi
 	(
 		cd "$tree/test" || exit 1
