@@ -318,6 +318,20 @@ static int seek(struct wptrack_images *images, unsigned int i, uint64_t addr)
 	return 0;
 }
 
+/* What is newer may have replaced the end of a parent; damage there is damage all the same. */
+static int read_to_the_end(struct wptrack_images *images)
+{
+	for (unsigned int i = 1; i < images->nr_levels; i++) {
+		int ret;
+
+		while ((ret = advance(images, images->levels[i])) > 0)
+			;
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
 int wptrack_images_next(struct wptrack_images *images, struct wptrack_piece *ret)
 {
 	struct wptrack_level *level = images->levels[0];
@@ -327,7 +341,7 @@ int wptrack_images_next(struct wptrack_images *images, struct wptrack_piece *ret
 	if (images->next >= level->end) {
 		err = advance(images, level);
 		if (err <= 0)
-			return err;
+			return err ? err : read_to_the_end(images);
 	}
 	piece.start = level->start > images->next ? level->start : images->next;
 	piece.end = level->end;
