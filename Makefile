@@ -75,18 +75,18 @@ LIB_OBJ		:= $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(GEN_OBJ) $(IMG_OBJ)
 UNIT_BIN	:= $(UNIT_SRC:%.c=$(BUILD)/%)
 KERNEL_BIN	:= $(KERNEL_SRC:%.c=$(BUILD)/%)
 PROGRAM_BIN	:= $(PROGRAM_SRC:test/programs/%.c=$(BUILD)/test/%)
-ASAN_BIN	:= $(PROGRAM_BIN:=-asan)
+# These are built with each sanitizer of each compiler, others with one.
+SANITIZED	:= $(addprefix $(BUILD)/test/,sanitized sparse sparse-kinds)
+ASAN_BIN	:= $(patsubst %,%-asan,$(filter-out $(SANITIZED),$(PROGRAM_BIN)))
 TOOL_BIN	:= $(TOOL_SRC:test/tools/%.c=$(BUILD)/test/%)
 # What only a sanitizer's program shows: COMPILER-SANITIZER of each build.
 SANITIZERS	:= gcc-asan clang-asan clang-msan gcc-tsan clang-tsan
-ZDTM_SRC	:= $(wildcard test/zdtm/*.c)
-ZDTM_BIN	:= $(ZDTM_SRC:test/zdtm/%.c=$(BUILD)/test/%)
-ZDTM_SAN_BIN	:= $(foreach san,$(SANITIZERS),$(ZDTM_BIN:=-$(san)))
+SANITIZED_BIN	:= $(foreach san,$(SANITIZERS),$(SANITIZED:=-$(san)))
 DEMO_SAN_BIN	:= $(addprefix $(BUILD)/test/pagekeeper-,clang-msan clang-tsan)
 FUZZ_BIN	:= $(patsubst test/fuzz/%.c,$(BUILD)/test/%,$(wildcard test/fuzz/*.c))
 # Preloaded into criu by tests.
 INJECT		:= $(BUILD)/test/inject.so
-TEST_BIN	:= $(INJECT) $(FUZZ_BIN) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(ZDTM_BIN) $(ZDTM_SAN_BIN) \
+TEST_BIN	:= $(INJECT) $(FUZZ_BIN) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(SANITIZED_BIN) \
 		  $(DEMO_SAN_BIN)
 
 # --- flags -----------------------------------------------------------------
@@ -148,8 +148,8 @@ fuzz: $(FUZZ_BIN) ## records and messages made up by libFuzzer, DURATION=seconds
 torture: tests ## everything that can be done to memory, DURATION=seconds SEED=number (root)
 	$(Q)$(TEST_ENV) DURATION=$(or $(DURATION),60) SEED=$(or $(SEED),1) test/torture/torture.sh
 
-zdtm: tests ## CRIU's own tests, MODE=plain|pre|pre-read|snaps|... FLAVORS="h ns uns" TESTS=regexp (root, long)
-	$(Q)$(TEST_ENV) MODE=$(or $(MODE),pre) FLAVORS=$(call squote,$(or $(FLAVORS),h)) TESTS=$(call squote,$(TESTS)) \
+zdtm: tests ## CRIU's own tests and ours in its way, MODE="pre ..." FLAVORS="h ns uns" TESTS=regexp SET=stock|own|all (root, long)
+	$(Q)$(TEST_ENV) MODE=$(call squote,$(or $(MODE),pre)) FLAVORS=$(call squote,$(or $(FLAVORS),h)) TESTS=$(call squote,$(TESTS)) SET=$(or $(SET),all) \
 		scripts/zdtm.sh
 
 bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)
@@ -358,9 +358,6 @@ SANITIZE-asan	:= address
 SANITIZE-msan	:= memory
 SANITIZE-tsan	:= thread
 define sanitized-by
-$(BUILD)/test/%-$(1): test/zdtm/%.c $(BUILD)/stamp/flags
-	$$(call sanitize,$(1))
-
 $(BUILD)/test/%-$(1): test/programs/%.c $(BUILD)/stamp/flags
 	$$(call sanitize,$(1))
 endef
@@ -371,10 +368,5 @@ define sanitize
 		-fsanitize=$(SANITIZE-$(lastword $(subst -, ,$(1)))) $(LDFLAGS) -o $@ $< $(LDLIBS)
 endef
 $(foreach san,$(SANITIZERS),$(eval $(call sanitized-by,$(san))))
-
-$(ZDTM_BIN): $(BUILD)/test/%: test/zdtm/%.c $(BUILD)/stamp/flags
-	$(call say,CCLD,$@)
-	@mkdir -p $(@D)
-	$(Q)$(COMPILE) $(LDFLAGS) -o $@ $< $(LDLIBS)
 
 -include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d $(BUILD)/gen/*.d $(IMG_GEN)/*.d $(BUILD)/test/*.d)

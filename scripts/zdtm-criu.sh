@@ -3,9 +3,7 @@
 #
 # Stands in for criu when zdtm.py runs it (scripts/zdtm.sh): the plugin of the
 # build, a keeper for each of zdtm's runners, verification of what is left to
-# parent images, and a line in $ZDTM_ROUNDS for each tracked dump:
-#
-#	TEST KIND WRITTEN SKIPPED_PARENT BASES WRONG
+# parent images, and a line in $ZDTM_ROUNDS for each dump (scripts/zdtm-judge.sh).
 #
 # zdtm.py gives its own value to CRIU_LIBS_DIR, and each of its runners has a pid
 # namespace of its own, in which pids mean something else to a keeper.
@@ -38,15 +36,13 @@ rc=$?
 [ "$rc" = 0 ] || exit "$rc"
 
 name=$(pwd)/$dir
-name=$(grep -oE '(static|transition)/[^/]+' <<<"$name" | tail -n 1)
+# dump/zdtm/KIND/TEST/PID/NR
+[[ $name =~ dump/zdtm/([a-z]+/[^/]+)/[^/]+/([0-9]+) ]] || exit 0
+name=${BASH_REMATCH[1]} nr=${BASH_REMATCH[2]}
 log=$(cat "$dir/$kind.log" 2>/dev/null)
-if grep -q 'wptrack: [0-9]*: generation' <<<"$log"; then
-	written=$("$ZDTM_STATS" "$dir/stats-dump" pages_written 2>/dev/null)
-	skipped=$("$ZDTM_STATS" "$dir/stats-dump" pages_skipped_parent 2>/dev/null)
-	bases=$(grep -oE 'generation [0-9]+ \([^)]*\)' <<<"$log" | grep -oE '\(.*\)' | sort -u | tr -d '()' | tr ' \n' '_,')
-	wrong=$(grep -c 'is not what the parent images have' <<<"$log")
-	echo "$name $kind ${written:-?} ${skipped:-?} ${bases:-none} $wrong" >>"$ZDTM_ROUNDS"
-elif [[ " $* " == *" --track-mem "* || $kind == pre-dump ]]; then
-	echo "$name $kind ? ? untracked 0" >>"$ZDTM_ROUNDS"
-fi
+written=$("$ZDTM_STATS" "$dir/stats-dump" pages_written 2>/dev/null)
+skipped=$("$ZDTM_STATS" "$dir/stats-dump" pages_skipped_parent 2>/dev/null)
+wrong=$(grep -c 'is not what the parent images have' <<<"$log")
+bases=$(grep -oE 'wptrack: [0-9]+: generation [0-9]+ \([^)]*\)' <<<"$log" | grep -oE '\(.*\)' | sort -u | tr -d '()' | tr ' \n' '_,')
+echo "$name $kind $nr ${written:-0} ${skipped:-0} ${bases:-untracked} $wrong $ZDTM_PRE" >>"$ZDTM_ROUNDS"
 exit 0

@@ -1,31 +1,31 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Runs CRIU's own test suite on the patched criu with the plugin.
+# Runs CRIU's own test suite, and tests of our own, on the patched criu with the plugin.
 #
-#   zdtm.sh           MODE=plain|pre|pre-read|snaps|page-server|dedup|lazy|lazy-pre|iters|fault
-#                     FLAVORS="h ns uns" TESTS=regular expression of names
+#   zdtm.sh	MODE="pre ..." (scripts/zdtm-modes.sh)	FLAVORS="h ns uns"
+#		TESTS=regular expression that is in a name, "static/env00"	SET=stock|own|all
 #
-# It works on a copy of the built tree in $BUILD/zdtm/tree. Ends with a line
-# "N passed, N failed, N skipped" for all flavors together. Fails when a test
-# fails that passes on the unpatched criu (test/zdtm/stock/FLAVOR), when a page
-# was left to parent images that do not have it, or when nothing ran. Tests that
-# fail on the unpatched criu, too, are counted as skipped.
+# It works on a copy of the built tree in $BUILD/zdtm/tree. A test that fails is tried once
+# more, which is told. The run fails when a test fails that is not in test/zdtm/expected, when
+# one does not that is in there, when a round upon a parent leaves nothing to it, or what its
+# images do not have, and when nothing ran. The last line is "N passed, N failed, N skipped".
 set -u
 export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-BUILD=${BUILD:-$here/build}
-MODE=${MODE:-pre}
+export BUILD=${BUILD:-$here/build}
+wanted_modes=${MODE:-pre}
 FLAVORS=${FLAVORS:-h}
 TESTS=${TESTS:-}
+SET=${SET:-all}
 # zdtm and crit need the distribution's python3, whatever else is in PATH.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 umask 0
 
 work=$BUILD/zdtm
 tree=$work/tree
-out=$work/$MODE
-RUN_DIRS=/run/criu-wptrack-zdtm
+swap=$work/swap
+export ZDTM_RUN_DIRS=/run/criu-wptrack-zdtm
 
 die()
 {
@@ -33,39 +33,10 @@ die()
 	exit 1
 }
 
-[ "$(id -u)" = 0 ] || die "must be run as root"
-exec 9>"$BUILD/.zdtm-lock" || exit 1
-flock -n 9 || die "another one is running"
-
-# --- the tree ------------------------------------------------------------------------------
-
-make_tree()
-{
-	local stamp=$BUILD/criu/criu/criu
-
-	[ -x "$stamp" ] || die "build criu first (make)"
-	if [ -e "$tree/.complete" ] && [ "$tree/.complete" -nt "$stamp" ] && [ "$tree/.complete" -nt "${BASH_SOURCE[0]}" ]; then
-		return
-	fi
-	echo "  ZDTM     building the tests in $tree (log in $work/build.log)"
-	rm -rf "$tree"
-	mkdir -p "$work"
-	cp -a "$BUILD/criu" "$tree" || die "cannot copy the tree"
-	(
-		# The tree asks git for its version.
-		export GIT_DIR=$BUILD/no-git
-		make -C "$tree" -j"$(nproc)" && make -C "$tree/test/zdtm" -j"$(nproc)"
-	) >"$work/build.log" 2>&1 </dev/null || {
-		tail -n 20 "$work/build.log" >&2
-		die "the tests cannot be built"
-	}
-	# It runs itself again by this name, so the one that is wanted is put there.
-	cp "$tree/test/zdtm.py" "$tree/test/zdtm.py.user"
-	sed "s/if not test_flag(self.__desc, 'suid'):/if False:/" "$tree/test/zdtm.py.user" >"$tree/test/zdtm.py.root"
-	! cmp -s "$tree/test/zdtm.py.user" "$tree/test/zdtm.py.root" || die "zdtm.py is not the one that is known"
-	chmod 0777 "$tree/test" "$tree/test/zdtm/static" "$tree/test/zdtm/transition"
-	touch "$tree/.complete"
-}
+# shellcheck source=zdtm-modes.sh
+. "$here/scripts/zdtm-modes.sh"
+# shellcheck source=zdtm-judge.sh
+. "$here/scripts/zdtm-judge.sh"
 
 has_resource()
 {
@@ -87,152 +58,179 @@ choose_user()
 	fi
 }
 
-make_wrapper()
+# --- the machine -----------------------------------------------------------------------------
+
+# One of the tests has its pages swapped out.
+swap_on()
 {
-	mkdir -p "$out"
+	[[ $SET != stock && -z $TESTS || swapped_out_and_in =~ $TESTS ]] && [ "$(wc -l </proc/swaps)" = 1 ] || return 0
+	(
+		umask 077
+		head -c 64M /dev/zero >"$swap" && mkswap "$swap" && swapon "$swap"
+	) >/dev/null 2>&1 || echo "zdtm: no swap, so nothing is swapped out"
+}
+
+# Processes of tests that hang or were killed with their runner.
+end_leftovers()
+{
+	local proc exe
+
+	for proc in /proc/[0-9]*; do
+		exe=$(readlink "$proc/exe" 2>/dev/null)
+		[[ $exe != "$tree"/test/zdtm/* ]] || kill -KILL "${proc#/proc/}" 2>/dev/null
+	done
+}
+
+leave_as_found()
+{
+	end_leftovers
+	echo "$huge" >/proc/sys/vm/nr_hugepages 2>/dev/null
+	[ ! -e "$swap" ] || { swapoff "$swap" 2>/dev/null; rm -f "$swap"; }
+	rm -rf "$ZDTM_RUN_DIRS" /run/criu.kdat.tmp
+	find /tmp -maxdepth 1 \( -name 'criu-root-*' -o -name 'zdtm_ext*' \) -newer "$work/.began" -exec rm -rf {} + 2>/dev/null
+}
+
+# --- running ---------------------------------------------------------------------------------
+
+# prepare_wrapper FLAVOR PRE: what stands in for criu is told where to leave its lines.
+prepare_wrapper()
+{
 	install -m 755 "$here/scripts/zdtm-criu.sh" "$out/criu"
 	cat >"$out/zdtm-criu.env" <<-END
 		ZDTM_CRIU=$BUILD/bin/criu
 		ZDTM_PLUGINS=$BUILD/plugins
 		ZDTM_STATS=$BUILD/test/criu-stats
-		ZDTM_ROUNDS=$out/rounds
-		ZDTM_RUN_DIRS=$RUN_DIRS
+		ZDTM_ROUNDS=$out/$1.rounds
+		ZDTM_PRE=$2
+		ZDTM_RUN_DIRS=$ZDTM_RUN_DIRS
 	END
 }
 
-# --- what is run -----------------------------------------------------------------------------
-
-# Options of zdtm.py for a mode, one run to a line. Exclusions are those of CRIU's own jobs.
-runs_of_mode()
+# zdtm_py LOG OPTION...: killed as a whole when it hangs.
+zdtm_py()
 {
-	local lazy='-x maps01 -x maps04 -x cmdlinenv00 -x maps007 -x futex -x futex-rl'
+	local log=$1
 
-	case $MODE in
-	plain) echo "-a" ;;
-	pre) echo "-a --pre 3 -x maps04" ;;
-	pre-read) echo "-a --pre 3 --pre-dump-mode read -x maps04" ;;
-	snaps) echo "-a --pre 3 --snaps -x maps04" ;;
-	page-server) echo "-a --pre 3 --page-server -x maps04" ;;
-	dedup)
-		echo "-a --pre 2 --dedup -x maps04 -x maps007"
-		for test in transition/maps007 static/mem-touch transition/maps008; do
-			echo "-t zdtm/$test --pre 8:.1 --dedup"
-		done
-		echo "-t zdtm/transition/maps007 --pre 8:.1 --noauto-dedup"
-		echo "-t zdtm/static/mem-touch --pre 8:.1 --noauto-dedup"
-		;;
-	lazy) echo "-a --lazy-pages $lazy" ;;
-	lazy-pre) echo "-a --lazy-pages --pre 2 $lazy -x maps02" ;;
-	iters) echo "-a --iters 3 -x maps04" ;;
-	fault)
-		echo "-t zdtm/static/env00 --fault 1"
-		echo "-t zdtm/static/unlink_fstat00 --fault 2"
-		echo "-t zdtm/static/maps00 --fault 3"
-		echo "-t zdtm/transition/fork --fault 130"
-		echo "-t zdtm/static/vdso01 --fault 127"
-		echo "-t zdtm/static/vdso-proxy --fault 127 --iters 3"
-		echo "-t zdtm/static/vdso01 --fault 133"
-		echo "-t zdtm/static/unlink_fstat03 --fault 6"
-		echo "-t zdtm/static/env00 --fault 5"
-		echo "-t zdtm/static/maps04 --fault 131 --pre 2:1"
-		echo "-t zdtm/transition/maps008 --fault 131 --pre 2:1"
-		echo "-t zdtm/static/maps01 --fault 132"
-		;;
-	*) die "there is no MODE=$MODE" ;;
+	shift
+	(
+		cd "$tree/test" || exit 1
+		timeout -k 30 "${ZDTM_TIMEOUT:-1800}" setsid -w /usr/bin/python3 zdtm.py run --ignore-taint --criu-bin "$out/criu" "$@" 9>&-
+	) </dev/null >"$log" 2>&1
+	[ $? != 124 ] || echo "zdtm: TIMEOUT: $*"
+	end_leftovers
+}
+
+# names PASS|FAIL LOG: of the tests that did.
+names()
+{
+	grep -oE "Test zdtm/[a-z]+/[^ ]+ $1" "$2" | awk '{ print substr($2, 6) }' | sort -u
+}
+
+# one_run FLAVOR OPTION...: and once more for each test that fails.
+one_run()
+{
+	local flavor=$1 log=$out/$1.now label="" test again=$out/$1.again status
+	local options
+
+	shift
+	options=("$@")
+	if [ "$1" = -a ]; then
+		options=(-T "zdtm/(?=($(set_pattern))/).*($TESTS)" -p "$(nproc)" "${@:2}")
+	else
+		label="${*:3}"
+		[[ ${2#zdtm/} =~ $TESTS ]] || return 0
+	fi
+	zdtm_py "$log" -f "$flavor" --keep-going "${options[@]}"
+	cat "$log" >>"$out/$flavor.log"
+	names PASS "$log" | sed "s|\$| pass $label|" >>"$out/$flavor.results"
+	for test in $(names FAIL "$log"); do
+		status=fail
+		zdtm_py "$again" -f "$flavor" -t "zdtm/$test" $(without_choice "$@")
+		cat "$again" >>"$out/$flavor.log"
+		! names PASS "$again" | grep -qx "$test" || status=again
+		echo "$test $status $label" >>"$out/$flavor.results"
+	done
+	if [ -n "$label" ] && [ -z "$(names '(PASS|FAIL)' "$log")" ] && ! grep -q '^Skipping zdtm/' "$log"; then
+		echo "${2#zdtm/} fail $label" >>"$out/$flavor.results"
+	fi
+}
+
+set_pattern()
+{
+	case $SET in
+	stock) echo 'static|transition' ;;
+	own) echo 'wptrack' ;;
+	all) echo 'static|transition|wptrack' ;;
+	*) die "there is no SET=$SET" ;;
 	esac
 }
 
-leave_as_found()
+# without_choice OPTION...: without those that say which tests.
+without_choice()
 {
-	echo "$huge" >/proc/sys/vm/nr_hugepages 2>/dev/null
-	rm -rf "$RUN_DIRS" /run/criu.kdat.tmp
-	find /tmp -maxdepth 1 \( -name 'criu-root-*' -o -name 'zdtm_ext*' \) -newer "$out/.began" -exec rm -rf {} + 2>/dev/null
-}
-
-# run_zdtm FLAVOR OPTION...: the output goes to the log; killed as a whole when it hangs.
-run_zdtm()
-{
-	local flavor=$1 log=$out/$1.log
-
-	shift
-	if [ -n "$TESTS" ] && [ "$1" = -a ]; then
+	while [ $# -gt 0 ]; do
+		case $1 in
+		-a) ;;
+		-t | -x) shift ;;
+		*) echo "$1" ;;
+		esac
 		shift
-		set -- -T ".*($TESTS)" "$@"
-	fi
-	(
-		cd "$tree/test" || exit 1
-		timeout -k 30 "${ZDTM_TIMEOUT:-1500}" setsid -w /usr/bin/python3 zdtm.py run -f "$flavor" --keep-going \
-			--ignore-taint -p "$(nproc)" --criu-bin "$out/criu" "$@" 9>&-
-	) </dev/null >>"$log" 2>&1
-	[ $? != 124 ] || echo "zdtm: TIMEOUT $flavor $*" | tee -a "$log"
+	done
 }
 
-# names PATTERN LOG: of the tests whose line matches.
-names()
+# pre_of OPTION...: the number of pre-dumps.
+pre_of()
 {
-	grep -oE "Test zdtm/[a-z]+/[^ ]+ $1" "$2" | awk '{ print $2 }' | sort -u
+	while [ $# -gt 0 ]; do
+		[ "$1" != --pre ] || { echo "${2%%:*}"; return; }
+		shift
+	done
+	echo 0
 }
 
-passed=0 failed=0 skipped=0
-judge()
+run_mode()
 {
-	local flavor=$1 log=$out/$1.log pass fail regress known
+	local flavor line began=$SECONDS
 
-	names PASS "$log" >"$out/$flavor.pass"
-	names FAIL "$log" | comm -23 - "$out/$flavor.pass" >"$out/$flavor.fail.all"
-	names FAIL "$log" >"$out/$flavor.fail"
-	comm -12 "$out/$flavor.fail" <(sort "$here/test/zdtm/stock/$flavor") >"$out/$flavor.regress"
-	pass=$(comm -23 "$out/$flavor.pass" "$out/$flavor.fail" | wc -l)
-	fail=$(wc -l <"$out/$flavor.fail")
-	regress=$(wc -l <"$out/$flavor.regress")
-	known=$((fail - regress))
-	passed=$((passed + pass))
-	failed=$((failed + regress))
-	skipped=$((skipped + known + $(grep -c '^Skipping zdtm/' "$log")))
-	echo "$flavor: $pass passed, $regress regressed, $known failed as they do on the unpatched criu"
-	sed "s/^/FAIL $flavor /" "$out/$flavor.regress"
-	if [ "$pass" = 0 ]; then
-		echo "FAIL $flavor: nothing ran"
-		failed=$((failed + 1))
-	fi
+	out=$work/$MODE
+	rm -rf "$out"
+	mkdir -p "$out"
+	for flavor in $FLAVORS; do
+		: >"$out/$flavor.log" >"$out/$flavor.results"
+		: >"$out/$flavor.rounds"
+		: >"$out/$flavor.wanted"
+		choose_user "$flavor"
+		while read -r -a line; do
+			[[ ${line[0]} == '*' || ${line[0]} == "$flavor" ]] || continue
+			prepare_wrapper "$flavor" "$(pre_of "${line[@]}")"
+			echo "${line[*]} $(pre_of "${line[@]}")" >>"$out/$flavor.wanted"
+			echo "zdtm: $MODE, $flavor: ${line[*]:1}"
+			one_run "$flavor" "${line[@]:1}"
+		done < <(runs_of_mode "$MODE")
+		[ -s "$out/$flavor.wanted" ] || continue
+		judge "$flavor"
+		echo "zdtm: $MODE, $flavor: $((SECONDS - began)) s; so far $passed passed, $failed failed, $skipped skipped"
+	done
 }
 
-# Rounds upon parents: how many were incremental, and was any of them wrong?
-judge_rounds()
-{
-	local wrong
-
-	[ -s "$out/rounds" ] || return 0
-	awk '{ n++; w += $3; s += $4; if ($4 > 0) inc++; if ($5 == "untracked") un++ }
-		END { printf "rounds: %d, %d left pages to their parents, %d not tracked; pages: %d written, %d left\n", n, inc, un, w, s }' \
-		"$out/rounds"
-	wrong=$(awk '$6 > 0 { print $1 }' "$out/rounds" | sort -u)
-	if [ -n "$wrong" ]; then
-		printf 'FAIL left to parent images that do not have it: %s\n' $wrong
-		failed=$((failed + $(wc -l <<<"$wrong")))
-	fi
-	# A test none of whose rounds left anything, though there were some upon a parent.
-	awk '$5 != "untracked" { rounds[$1]++; if ($4 > 0) inc[$1] = 1 } END { for (t in rounds) if (rounds[t] > 1 && !inc[t]) print "never incremental:", t }' \
-		"$out/rounds" | sort
-}
-
-make_tree
-rm -rf "$out"
-make_wrapper
-touch "$out/.began"
-huge=$(cat /proc/sys/vm/nr_hugepages)
-trap leave_as_found EXIT
+[ "$(id -u)" = 0 ] || die "must be run as root"
+[ -x "$BUILD/bin/criu" ] || die "build criu first (make)"
+exec 9>"$BUILD/.zdtm-lock" || exit 1
+flock -n 9 || die "another one is running"
+for MODE in $wanted_modes; do
+	runs_of_mode "$MODE" >/dev/null || die "there is no MODE=$MODE, but $MODES"
+done
 for flavor in $FLAVORS; do
 	[ -f "$here/test/zdtm/stock/$flavor" ] || die "there is no flavor $flavor"
-	echo "zdtm: MODE=$MODE, flavor $flavor"
-	: >"$out/$flavor.log"
-	choose_user "$flavor"
-	while read -r line; do
-		# shellcheck disable=SC2086
-		run_zdtm "$flavor" $line
-	done < <(runs_of_mode)
-	judge "$flavor"
 done
-judge_rounds
+check_list
+"$here/scripts/zdtm-tree.sh" "$tree" || exit 1
+huge=$(cat /proc/sys/vm/nr_hugepages)
+touch "$work/.began"
+trap leave_as_found EXIT
+swap_on
+for MODE in $wanted_modes; do
+	run_mode
+done
 echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+[ "$failed" = 0 ] && [ "$passed" != 0 ]

@@ -10,18 +10,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "filter.h"
 
 #define NOBODY	  65534
 #define INNER_UID 1000
@@ -93,21 +91,6 @@ static int enter_userns(void)
 	return become(INNER_UID);
 }
 
-static int filter_userfaultfd(void)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return fail("PR_SET_NO_NEW_PRIVS");
-	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) ? fail("PR_SET_SECCOMP") : 0;
-}
-
 int main(int argc, char **argv)
 {
 	int ret = 2;
@@ -120,7 +103,7 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[1], "userns"))
 			ret = enter_userns();
 		else if (!strcmp(argv[1], "seccomp"))
-			ret = filter_userfaultfd();
+			ret = filter_userfaultfd() ? fail("seccomp") : 0;
 	}
 	if (ret == 2)
 		fprintf(stderr, "usage: confine nocaps|nobody|userns|seccomp CMD [ARG...]\n");

@@ -2,6 +2,7 @@
 /*
  * kinds --control FILE [--group NAME] [--mode splice|read] [--only CASE]
  * kinds --control FILE --wants | --bad | --outside
+ * kinds --list
  *
  * Memory of every kind, and all that can happen to it between two rounds. Each
  * case says of each of its pages what the next round has to do with it; the
@@ -12,7 +13,8 @@
  * change the whole process, or that CRIU refuses, have groups of their own.
  *
  * --wants prints what the next round has to do, --bad which cases were found wrong
- * by the last verification, --outside lets others than the program write.
+ * by the last verification, --outside lets others than the program write. --list
+ * prints each case with its group, and who takes part in it. --only does without a group.
  */
 #include <getopt.h>
 
@@ -176,11 +178,11 @@ static const struct kase kases[] = {
 _Static_assert(NR_KASES <= KINDS_CASES, "the book has a page for each case");
 
 static struct control *ctl;
-static const char *group = "main", *only;
+static const char *group, *only;
 
 static bool is_wanted(const struct kase *k)
 {
-	return !strcmp(k->group ?: "main", group) && (!only || !strcmp(only, k->name));
+	return (group ? !strcmp(k->group ?: "main", group) : only || !k->group) && (!only || !strcmp(only, k->name));
 }
 
 static const struct kase *kase_of(const struct state *s)
@@ -258,10 +260,18 @@ static int write_from_outside(void)
 	return err;
 }
 
+static int list(void)
+{
+	for (const struct kase *k = kases; k < kases + NR_KASES; k++)
+		printf("%s %s %s\n", k->name, k->group ?: "main", k->outside ? "others" : "alone");
+	return 0;
+}
+
 static int usage(void)
 {
 	fprintf(stderr, "usage: kinds --control FILE [--group NAME] [--mode splice|read] [--only CASE]\n"
-			"       kinds --control FILE --wants | --bad | --outside\n");
+			"       kinds --control FILE --wants | --bad | --outside\n"
+			"       kinds --list\n");
 	return 2;
 }
 
@@ -281,7 +291,7 @@ static int serve(bool read_mode)
 	book->read_mode = read_mode;
 	if (setup())
 		return 1;
-	if (!strcmp(group, "leaderless")) {
+	if (group && !strcmp(group, "leaderless")) {
 		if (pthread_create(&thread, NULL, serve_on, slot))
 			return 1;
 		pthread_exit(NULL);
@@ -301,6 +311,7 @@ int main(int argc, char **argv)
 		{ "wants", no_argument, NULL, 'w' },
 		{ "bad", no_argument, NULL, 'b' },
 		{ "outside", no_argument, NULL, 'x' },
+		{ "list", no_argument, NULL, 'l' },
 		{ NULL, 0, NULL, 0 },
 	};
 	bool read_mode = false;
@@ -325,6 +336,8 @@ int main(int argc, char **argv)
 		if (o == 'h')
 			held_of = atoi(optarg);
 	}
+	if (what == 'l')
+		return list();
 	if (!control_path)
 		return usage();
 	err = control_map(control_path, false, &ctl);

@@ -4,35 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "control.h"
+#include "control_ask.h"
 
 #define DEFAULT_TIMEOUT_S 30
 
 static struct control *ctl;
-
-static double now_s(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static void nap(void)
-{
-	struct timespec ts = { .tv_nsec = 5000000 };
-
-	nanosleep(&ts, NULL);
-}
-
-static bool slot_is_used(unsigned int i)
-{
-	uint32_t state = atomic_load(&ctl->slot[i].state);
-
-	return state != CONTROL_EMPTY && state != CONTROL_GONE;
-}
 
 static uint64_t sum_writes(void)
 {
@@ -43,76 +20,37 @@ static uint64_t sum_writes(void)
 	return sum;
 }
 
-/* Every slot in use is past @state, and there are @nr of them at least. */
-static bool all_reached(uint32_t state, unsigned int nr)
-{
-	unsigned int used = 0;
-
-	for (unsigned int i = 0; i < CONTROL_SLOTS; i++) {
-		if (!slot_is_used(i))
-			continue;
-		used++;
-		if (atomic_load(&ctl->slot[i].state) < state)
-			return false;
-	}
-	return used >= nr;
-}
-
-static bool all_acked(uint32_t request)
-{
-	for (unsigned int i = 0; i < CONTROL_SLOTS; i++)
-		if (slot_is_used(i) && atomic_load(&ctl->slot[i].acked) != request)
-			return false;
-	return true;
-}
-
 static int wait_ready(unsigned int nr, double timeout)
 {
-	double end = now_s() + timeout;
-
-	while (!all_reached(CONTROL_RUNNING, nr)) {
-		if (now_s() > end) {
-			fprintf(stderr, "pkctl: program not ready after %.0f s\n", timeout);
-			return 1;
-		}
-		nap();
-	}
-	return 0;
+	if (!control_wait_ready(ctl, nr, timeout))
+		return 0;
+	fprintf(stderr, "pkctl: program not ready after %.0f s\n", timeout);
+	return 1;
 }
 
 static int wait_writes(uint64_t more, double timeout)
 {
-	double end = now_s() + timeout;
+	double end = control_now_s() + timeout;
 	uint64_t start = sum_writes();
 
 	while (sum_writes() - start < more) {
-		if (now_s() > end) {
+		if (control_now_s() > end) {
 			fprintf(stderr, "pkctl: %" PRIu64 " of %" PRIu64 " pages written in %.0f s\n",
 				sum_writes() - start, more, timeout);
 			return 1;
 		}
-		nap();
+		control_nap();
 	}
 	return 0;
 }
 
 static int report_verify(void)
 {
-	uint64_t checked = 0, bad = 0, stale = 0, first = 0;
+	struct control_verdict v = control_verdict(ctl);
 
-	for (unsigned int i = 0; i < CONTROL_SLOTS; i++) {
-		struct control_slot *s = &ctl->slot[i];
-
-		if (!slot_is_used(i))
-			continue;
-		checked += s->checked;
-		bad += s->bad;
-		stale += s->stale;
-		if (!first)
-			first = s->first_bad;
-	}
-	printf("checked=%" PRIu64 " bad=%" PRIu64 " stale=%" PRIu64 " first=0x%" PRIx64 "\n", checked, bad, stale, first);
-	return checked == 0 || bad || stale;
+	printf("checked=%" PRIu64 " bad=%" PRIu64 " stale=%" PRIu64 " first=0x%" PRIx64 "\n", v.checked, v.bad, v.stale,
+	       v.first_bad);
+	return v.checked == 0 || v.bad || v.stale;
 }
 
 static int report_failed(void)
@@ -132,21 +70,14 @@ static int report_failed(void)
 
 static int do_request(enum control_op op, double timeout)
 {
-	double end = now_s() + timeout;
-	uint32_t nr;
+	int err = control_request(ctl, op, timeout);
 
-	atomic_store(&ctl->op, op);
-	nr = atomic_fetch_add(&ctl->request, 1) + 1;
-	while (!all_acked(nr)) {
-		if (now_s() > end) {
-			fprintf(stderr, "pkctl: request %u (op %d) not answered in %.0f s\n", nr, op, timeout);
-			return 1;
-		}
-		nap();
+	if (err == -ETIMEDOUT) {
+		fprintf(stderr, "pkctl: request %u (op %d) not answered in %.0f s\n", atomic_load(&ctl->request), op,
+			timeout);
+		return 1;
 	}
-	if (op == CONTROL_VERIFY)
-		return report_verify();
-	return report_failed();
+	return op == CONTROL_VERIFY ? report_verify() : report_failed();
 }
 
 static int print_dirtied(uint32_t from, uint32_t to)
@@ -163,7 +94,7 @@ static int print_dirtied(uint32_t from, uint32_t to)
 static int print_pids(void)
 {
 	for (unsigned int i = 0; i < CONTROL_SLOTS; i++)
-		if (slot_is_used(i))
+		if (control_slot_is_used(ctl, i))
 			printf("%u\n", atomic_load(&ctl->slot[i].pid));
 	return 0;
 }

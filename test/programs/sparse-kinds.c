@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "../programs/steps.h"
+#include "steps.h"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102

@@ -15,7 +15,7 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "../programs/steps.h"
+#include "steps.h"
 
 #ifdef __has_feature
 #define HAS(feature) __has_feature(feature)
