@@ -79,12 +79,13 @@ compile()
 		"$cc" "${flags[@]}" -o "$name" "$here/test/zdtm/driver.c" "$name.o" "$tree/test/zdtm/lib/libzdtmtst.a" -pthread
 }
 
-# describe NAME DESC: what zdtm has to know of it.
+# describe NAME DESC: what zdtm has to know of it; "_" stands for a space.
 describe()
 {
 	case $2 in
 	-) echo "{$NOTIFY}" ;;
-	*) echo "{${2/\':\'/\': \'pre-dump-notify }}" ;;
+	"'flags':'"*) echo "{'flags': 'pre-dump-notify ${2#"'flags':'"}}" ;;
+	*) echo "{$NOTIFY, ${2//_/ }}" ;;
 	esac >"$own/$1.desc"
 }
 

@@ -10,6 +10,7 @@
  * have a filter that does not let it call userfaultfd(2).
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@ static char *processes;
 TEST_OPTION(processes, string, "how many processes the program has at the start", 0);
 
 static struct control *ctl;
+static bool has_begun; /* there are cases that have nothing before their first step */
 
 static int run_program(void)
 {
@@ -73,7 +75,7 @@ static int verify(const char *when)
 		return -1;
 	v = control_verdict(ctl);
 	test_msg("%s: %lu pages, %lu of them wrong, %lu of an earlier time\n", when, v.checked, v.bad, v.stale);
-	if (!v.checked || v.bad || v.stale) {
+	if (v.bad || v.stale || (!v.checked && has_begun)) {
 		fail("%s: %lu of %lu pages are wrong, and %lu of an earlier time, from %lx on", when, v.bad, v.checked,
 		     v.stale, v.first_bad);
 		return -1;
@@ -87,6 +89,21 @@ static int verify_and_go_on(void)
 		if (verify("in the end") || ask(CONTROL_STEP, "a step behind the restore"))
 			return -1;
 	return verify("two steps on");
+}
+
+/*
+ * Return: is there a pre-dump behind us, and not the end before us? A read that
+ * blocks would not be ended by a signal, which TSan keeps back.
+ */
+static bool wait_pre_dump(void)
+{
+	const char *fd = getenv("ZDTM_NOTIFY_FDIN");
+	struct pollfd p = { .fd = fd ? atoi(fd) : -1, .events = POLLIN };
+
+	while (test_go())
+		if (poll(&p, 1, 20) > 0)
+			return !test_wait_pre_dump();
+	return false;
 }
 
 static int start(pid_t *ret_pid)
@@ -125,7 +142,8 @@ int main(int argc, char **argv)
 	if (start(&pid))
 		return 1;
 	test_daemon();
-	while (!test_wait_pre_dump()) {
+	has_begun = true;
+	while (wait_pre_dump()) {
 		if (ask(CONTROL_STEP, "a step"))
 			return 1;
 		test_wait_pre_dump_ack();
