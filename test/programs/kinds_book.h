@@ -44,6 +44,7 @@ enum row_flags {
 	FREED = 64,    /* lazily freed: as it was, or zeroes */
 	OPAQUE = 128,  /* what it holds is not ours to know */
 	TOUCHED = 256, /* unchanged, but the tracker can't know */
+	WRITABLE = 512, /* shut, but it can be written */
 };
 
 /* What CRIU and the tracker do with a kind of memory. */
@@ -302,7 +303,7 @@ static inline bool row_is_right(const struct row *r)
 	if (is_readable(r) || mprotect(p, PAGE, PROT_READ))
 		return false;
 	right = row_holds(r);
-	return !mprotect(p, PAGE, PROT_NONE) && right;
+	return !mprotect(p, PAGE, r->flags & WRITABLE ? PROT_WRITE : PROT_NONE) && right;
 }
 
 static inline void book_verify(struct control_slot *slot)

@@ -179,7 +179,7 @@ static int setup_writeonly(struct state *s)
 {
 	int err = setup_anon(s);
 
-	rows_flag(s, 0, PAGES, SHUT, 0);
+	rows_flag(s, 0, PAGES, SHUT | WRITABLE, 0);
 	return err ? err : protect(s->a, PAGES, PROT_WRITE);
 }
 
