@@ -18,16 +18,35 @@ report()
 	failed=$((failed + 1))
 }
 
+# is_so IF: of test/zdtm/expected.
+is_so()
+{
+	case $1 in
+	"") ;;
+	no-resource) ! has_resource ;;
+	no-sit) ! unshare -n ip link add name wpt type sit 2>/dev/null ;;
+	no-tun) ! [[ $(stat -c %A /dev/net/tun 2>/dev/null) == *w? ]] ;;
+	*) die "test/zdtm/expected: there is no condition $1" ;;
+	esac
+}
+
+# is_one_of STRING PATTERN: "h|ns" is a pattern, too.
+is_one_of()
+{
+	# shellcheck disable=SC2053
+	[[ $1 == @($2) ]]
+}
+
 # expected FLAVOR: the lines of test/zdtm/expected for this mode and flavor, as "TEST WHAT CAUSE".
 expected()
 {
-	local mode flavor test what cause
+	local mode flavor test what cause condition
 
 	while read -r mode flavor test what cause; do
-		# shellcheck disable=SC2053
-		if [[ $mode != \#* && $MODE == $mode && $1 == $flavor ]]; then
-			echo "$test $what $cause"
-		fi
+		[[ $mode != \#* ]] && is_one_of "$MODE" "$mode" && is_one_of "$1" "$flavor" || continue
+		condition=${what#"${what%%:*}"}
+		is_so "${condition#:}" || continue
+		echo "$test ${what%%:*} $cause"
 	done <"$here/test/zdtm/expected"
 }
 
@@ -164,11 +183,11 @@ check_list()
 
 	while read -r mode flavor test what cause; do
 		[[ $mode != \#* && -n $mode ]] || continue
-		[[ $what == fail || $what == full || $what == may-fail || $what == may-full ]] && [ -n "$cause" ] ||
+		what=${what%%:*}
+		[[ $what == @(|may-)@(fail|full) ]] && [ -n "$cause" ] ||
 			die "test/zdtm/expected: not understood: $mode $flavor $test $what $cause"
 		for f in h ns uns; do
-			# shellcheck disable=SC2053
-			if [[ $f == $flavor && $what == *fail && plain == $mode ]] && passes_on_stock "$f" "$test"; then
+			if [[ $what == *fail ]] && is_one_of "$f" "$flavor" && is_one_of plain "$mode" && passes_on_stock "$f" "$test"; then
 				die "test/zdtm/expected: $test passes on the unpatched criu in $f, and must not fail plainly"
 			fi
 		done

@@ -63,7 +63,7 @@ own_tests()
 	grep -v '^#' "$here/test/zdtm/tests"
 	"$BUILD/test/kinds" --list | while read -r name group others; do
 		[ "$others" = alone ] || continue
-		[[ $group = main || $group = heap || $group = sysv || $group = ksm ]] || continue
+		[[ $group = main || $group = heap || $group = ksm ]] || continue
 		grep -q "^$name[[:space:]]" "$here/test/zdtm/tests" || echo "$name kinds 1 140 - --only $name"
 	done
 }

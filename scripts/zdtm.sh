@@ -11,6 +11,7 @@
 # one does not that is in there, when a round upon a parent leaves nothing to it, or what its
 # images do not have, and when nothing ran. The last line is "N passed, N failed, N skipped".
 set -u
+shopt -s extglob
 export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export BUILD=${BUILD:-$here/build}
