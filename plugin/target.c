@@ -212,11 +212,31 @@ static enum wptrack_refusal refusal_of_kind(enum cr_mem_track_kind kind)
 	}
 }
 
+/* What the kernel says of a VMA that it does not take, before it has changed anything. */
+static bool is_refusal(int err)
+{
+	return err == -EBUSY || err == -EINVAL || err == -EPERM;
+}
+
+static void break_round(struct wptrack_round *round, const struct wptrack_target *target,
+			const struct wptrack_vma *vma, int err)
+{
+	round->broken = true;
+	pr_warn("%d: can't register %" PRIx64 "-%" PRIx64 " or un-arm it: %s. The next dump will be full\n",
+		target->info.pid, vma->start, vma->end, strerror(-err));
+}
+
 /*
  * Register a VMA, or make sure that it is ours. What was armed before belongs
  * to us if the kernel lets us register it again: a VMA has one owner.
+ *
+ * Page tables may hold marks of a former registration, which would read as
+ * clean, so a fresh one is un-protected. One that was there before has been, by
+ * the committed round that an incremental one goes by; in any other round it may
+ * stem from an attach that ended in between. What may be registered with its
+ * marks in place breaks the round: the next one is not incremental then.
  */
-static int register_vma(struct wptrack_target *target, struct wptrack_vma *vma)
+static int register_vma(struct wptrack_round *round, struct wptrack_target *target, struct wptrack_vma *vma)
 {
 	int armed, err;
 
@@ -225,21 +245,26 @@ static int register_vma(struct wptrack_target *target, struct wptrack_vma *vma)
 		return armed;
 
 	err = wptrack_uffd_register(target->uffd, vma->start, vma->end);
-	if (err)
+	if (err) {
+		if (!is_refusal(err) || wptrack_pagemap_is_armable(target->pagemap, vma->start) != armed)
+			break_round(round, target, vma, err);
 		return err;
+	}
 
-	/* Page tables may hold marks of a former registration, which would read as clean. */
-	if (!armed && !wptrack_control("no-unprotect")) {
+	if ((!armed || (target->basis != WPTRACK_BASIS_INCREMENTAL && !wptrack_control("trust-armed"))) &&
+	    !wptrack_control("no-unprotect")) {
 		err = wptrack_uffd_unprotect(target->uffd, vma->start, vma->end);
-		if (err)
+		if (err) {
+			break_round(round, target, vma, err);
 			return err;
+		}
 	}
 
 	vma->armed = armed;
 	return 0;
 }
 
-static void consider_vma(struct wptrack_target *target, struct cr_mem_track_vma *cr_vma)
+static void consider_vma(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_vma *cr_vma)
 {
 	struct wptrack_vma *vma = &target->vmas[target->nr_vmas];
 	enum wptrack_refusal refusal;
@@ -251,7 +276,7 @@ static void consider_vma(struct wptrack_target *target, struct cr_mem_track_vma 
 		refusal = WPTRACK_REFUSED_LIMIT;
 	} else {
 		*vma = (struct wptrack_vma){ .start = cr_vma->start, .end = cr_vma->end };
-		err = register_vma(target, vma);
+		err = register_vma(round, target, vma);
 		if (!err) {
 			target->nr_vmas++;
 			target->info.vmas_registered++;
@@ -306,7 +331,7 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 		return -ENOMEM;
 
 	for (i = 0; i < task->nr_vmas; i++)
-		consider_vma(target, &task->vmas[i]);
+		consider_vma(round, target, &task->vmas[i]);
 
 	if (has_unseen_writers(task)) {
 		target->basis = WPTRACK_BASIS_UNTRUSTED;

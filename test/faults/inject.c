@@ -7,6 +7,7 @@
  *
  *	keeper	messages to and from the keeper, and connecting to it
  *	track	ioctls on userfaultfds and PAGEMAP_SCAN, pidfd_open, pidfd_getfd
+ *	register, unprotect	of these, UFFDIO_REGISTER or UFFDIO_WRITEPROTECT alone
  *	image	what is written to, renamed or removed in the directory INJECT_DIR
  *	copy	process_vm_readv, which copies pages of a running program
  *	record	what is read of session records
@@ -219,6 +220,10 @@ int ioctl(int fd, unsigned long cmd, ...)
 	va_end(ap);
 	if (ioctl_name(cmd, arg))
 		INJECTED("track", ioctl_name(cmd, arg), REAL(ioctl)(fd, cmd, arg));
+	if (cmd == UFFDIO_REGISTER)
+		INJECTED("register", ioctl_name(cmd, arg), REAL(ioctl)(fd, cmd, arg));
+	if (cmd == UFFDIO_WRITEPROTECT)
+		INJECTED("unprotect", ioctl_name(cmd, arg), REAL(ioctl)(fd, cmd, arg));
 	return REAL(ioctl)(fd, cmd, arg);
 }
 
