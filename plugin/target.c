@@ -292,8 +292,20 @@ static void consider_vma(struct wptrack_round *round, struct wptrack_target *tar
 	target->info.vmas_refused[refusal]++;
 }
 
+/*
+ * Closing an io_uring does not wait for what it was told to do: a read into
+ * memory may be under way in the round after, too, with nothing to tell of it.
+ */
+static bool had_io_uring(const struct wptrack_round *round, const struct wptrack_task *task)
+{
+	const struct wptrack_record_task *then = round->parent ? wptrack_record_find(round->parent, task->pid) : NULL;
+
+	return then && then->info.start_time == task->start_time && then->io_uring;
+}
+
 /* Memory that the kernel or a device may write to behind the page tables. */
-static bool has_unseen_writers(const struct cr_mem_track_task *task)
+static bool has_unseen_writers(const struct wptrack_round *round, const struct wptrack_target *target,
+			       const struct cr_mem_track_task *task)
 {
 	uint64_t pinned;
 	unsigned int i;
@@ -303,7 +315,8 @@ static bool has_unseen_writers(const struct cr_mem_track_task *task)
 			return true;
 
 	/* An io_uring in memory of the program's own is not counted as pinned. */
-	return wptrack_proc_pinned(task->pid, &pinned) || pinned || wptrack_proc_has_io_uring(task->pid);
+	return target->io_uring || had_io_uring(round, &target->info) || wptrack_proc_pinned(task->pid, &pinned) ||
+	       pinned;
 }
 
 int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
@@ -333,10 +346,12 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 	for (i = 0; i < task->nr_vmas; i++)
 		consider_vma(round, target, &task->vmas[i]);
 
-	if (has_unseen_writers(task)) {
+	/* If it cannot be told, it has one. */
+	target->io_uring = wptrack_proc_has_io_uring(task->pid) != 0;
+	if (has_unseen_writers(round, target, task)) {
 		target->basis = WPTRACK_BASIS_UNTRUSTED;
-		pr_warn("%d has pinned memory or asynchronous I/O, whose writes cannot be seen: it is dumped in full\n",
-			task->pid);
+		pr_warn("%d has or just had pinned memory or asynchronous I/O, whose writes cannot be seen: "
+			"it is dumped in full\n", task->pid);
 	}
 
 	target->spent_us += now_us() - begin;

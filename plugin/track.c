@@ -238,6 +238,7 @@ static int write_record(const struct wptrack_round *round, int image_dir, bool f
 	for (i = 0; i < round->nr_targets; i++) {
 		rec.tasks[i].info = round->targets[i].info;
 		rec.tasks[i].basis = round->targets[i].basis;
+		rec.tasks[i].io_uring = round->targets[i].io_uring;
 	}
 
 	err = wptrack_record_write(image_dir, &rec);

@@ -31,6 +31,7 @@ struct wptrack_vma {
 struct wptrack_target {
 	struct wptrack_task info;
 	enum wptrack_basis basis;
+	bool io_uring; /* it has one open */
 	int uffd;
 	int pagemap;
 	struct wptrack_vma *vmas; /* sorted */
