@@ -83,37 +83,49 @@ static int make_uffd(struct cr_mem_track_task *task, int pidfd, int *ret_uffd)
 /*
  * A CRIU that was killed between making the userfaultfd and closing it has left
  * it in the task. It has never been enabled, so nothing but ours can be like it
- * in a task that the keeper says has been prepared.
+ * in a task that the keeper says has been prepared. It is closed there while it
+ * is still idle: should that fail, the next attach finds it again.
  */
 static int adopt_uffd(struct cr_mem_track_task *task, int pidfd, int *ret_uffd)
 {
-	int remote = -1, fd, err;
+	int remote, fd, err;
 
-	while ((remote = wptrack_proc_next_idle_uffd(task->pid, remote + 1)) >= 0) {
-		fd = wptrack_pidfd_getfd(pidfd, remote);
-		if (fd < 0)
-			return fd;
+	remote = wptrack_proc_next_idle_uffd(task->pid, 0);
+	if (remote < 0)
+		return remote;
+
+	fd = wptrack_pidfd_getfd(pidfd, remote);
+	if (fd < 0)
+		return fd;
+
+	pr_info("%d: userfaultfd %d of an interrupted attach is taken over\n", task->pid, remote);
+	err = remote_close(task, remote);
+	if (err)
+		pr_err("Can't close userfaultfd %d in %d: %s\n", remote, task->pid, strerror(-err));
+	else
 		err = wptrack_uffd_enable(fd);
-		if (err) {
-			close(fd);
-			continue;
-		}
-		pr_info("%d: userfaultfd %d of an interrupted attach is taken over\n", task->pid, remote);
-		err = remote_close(task, remote);
-		if (err)
-			pr_err("Can't close userfaultfd %d in %d: %s\n", remote, task->pid, strerror(-err));
-		*ret_uffd = fd;
-		return 0;
+	if (err) {
+		close(fd);
+		return err;
 	}
 
-	return remote;
+	*ret_uffd = fd;
+	return 0;
+}
+
+/* The next attach looks for it, unless nothing has been left there. */
+static void give_up(struct wptrack_round *round, const struct wptrack_target *target)
+{
+	struct wptrack_msg msg = { .op = WPTRACK_OP_RELEASE, .task = target->info };
+
+	if (wptrack_proc_next_idle_uffd(target->info.pid, 0) == -ENOENT)
+		wptrack_wire_call(round->keeper, &msg, NULL, 0, NULL);
 }
 
 static int attach_new(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task,
 		      bool interrupted)
 {
 	struct wptrack_msg prepare = { .op = WPTRACK_OP_PREPARE, .task = target->info };
-	struct wptrack_msg give_up = { .op = WPTRACK_OP_RELEASE, .task = target->info };
 	struct wptrack_msg msg = { .op = WPTRACK_OP_ADD, .task = target->info };
 	int fds[2], err;
 
@@ -133,9 +145,8 @@ static int attach_new(struct wptrack_round *round, struct wptrack_target *target
 	if (!err) {
 		fds[1] = target->uffd;
 		err = wptrack_wire_call(round->keeper, &msg, fds, 2, NULL);
-	} else if (wptrack_proc_next_idle_uffd(task->pid, 0) == -ENOENT) {
-		/* Nothing has been left there. */
-		wptrack_wire_call(round->keeper, &give_up, NULL, 0, NULL);
+	} else {
+		give_up(round, target);
 	}
 	close(fds[0]);
 	if (err)
@@ -356,6 +367,36 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 
 	target->spent_us += now_us() - begin;
 	return 0;
+}
+
+int wptrack_target_tidy(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
+{
+	struct wptrack_msg take = { .op = WPTRACK_OP_TAKE }, prepare = { .op = WPTRACK_OP_PREPARE };
+	int pidfd, err;
+
+	/* To ask the keeper voids what has been committed, so a task that cannot be meant is left out. */
+	if (wptrack_proc_next_idle_uffd(task->pid, 0) < 0)
+		return 0;
+
+	err = wptrack_proc_identify(task->pid, &target->info);
+	if (err)
+		return err;
+
+	take.task = prepare.task = target->info;
+	err = wptrack_wire_call(round->keeper, &take, NULL, 0, &target->uffd);
+	if (err != -ENODATA)
+		return 0; /* then it is the program's own */
+
+	pidfd = wptrack_pidfd_open(task->pid);
+	if (pidfd < 0)
+		return pidfd;
+	err = wptrack_wire_call(round->keeper, &prepare, &pidfd, 1, NULL);
+	if (!err) {
+		err = adopt_uffd(task, pidfd, &target->uffd);
+		give_up(round, target);
+	}
+	close(pidfd);
+	return err;
 }
 
 /* The first VMA that ends behind @addr, or the end of the list. */

@@ -143,8 +143,13 @@ int wptrack_track_attach(struct wptrack_round *round, struct cr_mem_track_task *
 	target = add_target(round, task->pid);
 	if (!target)
 		return -ENOMEM;
-	if (!round->track)
+	if (!round->track) {
+		err = wptrack_target_tidy(round, target, task);
+		if (err)
+			pr_warn("Can't remove what an interrupted attach has left in %d: %s\n", task->pid,
+				strerror(-err));
 		return 0;
+	}
 
 	err = wptrack_target_attach(round, target, task);
 	if (err) {

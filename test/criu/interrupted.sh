@@ -248,6 +248,36 @@ failing_register_with_old_marks_left() {
 	old_marks_at register late-EPERM
 }
 
+# A CRIU that is killed at pidfd_getfd has left a userfaultfd in the program, which no CRIU can dump.
+dump_after_interrupted_attach() {
+	local n
+
+	start_tracked pagekeeper 1 --mib 4
+	# The first calls try the mechanism on criu itself.
+	for ((n = 1; ; n++)); do
+		rm -rf "$T/hit" "$T/faulty"
+		mkdir "$T/faulty" || die "mkdir"
+		(
+			export LD_PRELOAD=$INJECT_SO INJECT=getfd:$n:kill INJECT_HIT=$T/hit
+			criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem
+		) 2>/dev/null
+		[ -e "$T/hit" ] || die "nothing is ever left in the program"
+		wait_for 5 runs || die "the program does not run"
+		! what_it_has killed | grep -q userfaultfd || break
+	done
+	mkdir "$T/last" || die "mkdir"
+	# A CRIU that has listed the descriptors before may fail this once.
+	if ! criu_cmd dump.log dump -t "$PID" -D "$T/last"; then
+		! what_it_has killed | grep -q userfaultfd || die "it is still there: $(log_errors "$T/last/dump.log")"
+		criu_cmd dump.log dump -t "$PID" -D "$T/last" || die "the dump failed: $(log_errors "$T/last/dump.log")"
+	fi
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	restore "$T/last"
+	verify_program "after the restore"
+	quit_program
+}
+
+run_test a_dump_without_tracking_removes_what_an_interrupted_attach_has_left dump_after_interrupted_attach
 run_test killed_before_old_marks_are_gone_loses_no_later_write kill_with_old_marks_left
 run_test old_marks_that_could_not_be_removed_lose_no_later_write failing_unprotect_with_old_marks_left
 run_test a_registration_that_seems_to_have_failed_loses_no_later_write failing_register_with_old_marks_left
