@@ -255,7 +255,9 @@ static int write_record(const struct wptrack_round *round, int image_dir, bool f
 
 static int call_keeper(const struct wptrack_round *round, uint32_t op, const struct wptrack_task *task)
 {
-	struct wptrack_msg msg = { .op = op, .task = *task };
+	/* The tasks are stopped, and mostly about to be killed: they do not have to wait for being un-protected. */
+	const uint32_t how = op == WPTRACK_OP_RELEASE ? WPTRACK_RELEASE_LATER : 0;
+	struct wptrack_msg msg = { .op = op, .index = how, .task = *task };
 	int err = wptrack_wire_call(round->keeper, &msg, NULL, 0, NULL);
 
 	/* A task may have ended meanwhile, or was never tracked. */
@@ -317,8 +319,14 @@ int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final,
 	else if (round->numbered && ok)
 		err = write_record(round, image_dir, final);
 
-	/* A failed dump leaves the tasks registered and uncommitted: the next round is full. */
-	if (round->keeper >= 0 && ok && !keep)
+	/*
+	 * A failed dump leaves the tasks registered and uncommitted: the next round is full.
+	 *
+	 * If they were tracked up to now, they are about to be killed. Then the keeper drops
+	 * them when they exit, with the last userfaultfd: to close that earlier would un-protect
+	 * all of their memory while they are stopped, for nothing.
+	 */
+	if (round->keeper >= 0 && ok && !keep && !round->track)
 		release_all(round);
 
 	for (i = 0; i < round->nr_targets; i++)
