@@ -213,7 +213,10 @@ static int do_release(struct request *req)
 		return -EBUSY;
 	if (is_kept_in_mind(req, entry))
 		return -ENOENT;
-	wptrack_table_drop(req->table, entry);
+	if (req->msg->index == WPTRACK_RELEASE_LATER)
+		wptrack_table_release(req->table, entry);
+	else
+		wptrack_table_drop(req->table, entry);
 	req->reply->index = 1;
 	return 0;
 }
@@ -244,6 +247,9 @@ static int dispatch(struct request *req, unsigned int nr_fds)
 		return -EPROTO;
 	if (op != WPTRACK_OP_HELLO && !req->client->greeted)
 		return -EPROTO;
+	/* A process that is to be tracked anew must not be held by a former userfaultfd. */
+	if (op == WPTRACK_OP_TAKE || op == WPTRACK_OP_ADD || op == WPTRACK_OP_PREPARE)
+		wptrack_table_close_released(req->table, req->msg->task.pid);
 	return ops[op].serve(req);
 }
 

@@ -101,19 +101,49 @@ static void free_entry(struct wptrack_table *table, struct wptrack_entry *entry)
 	free(entry);
 }
 
-static void drop_at(struct wptrack_table *table, unsigned int position)
+static struct wptrack_entry *take_out_at(struct wptrack_table *table, unsigned int position)
 {
 	struct wptrack_entry *entry = table->entries[position];
 
 	table->nr--;
 	memmove(&table->entries[position], &table->entries[position + 1],
 		(table->nr - position) * sizeof(*table->entries));
-	free_entry(table, entry);
+	return entry;
+}
+
+static void drop_at(struct wptrack_table *table, unsigned int position)
+{
+	free_entry(table, take_out_at(table, position));
 }
 
 void wptrack_table_drop(struct wptrack_table *table, struct wptrack_entry *entry)
 {
 	drop_at(table, position_of(table, entry->info.pid));
+}
+
+void wptrack_table_release(struct wptrack_table *table, struct wptrack_entry *entry)
+{
+	take_out_at(table, position_of(table, entry->info.pid));
+	wptrack_session_put(entry->session);
+	entry->session = NULL;
+	entry->next_released = table->released;
+	table->released = entry;
+}
+
+void wptrack_table_close_released(struct wptrack_table *table, int32_t pid)
+{
+	struct wptrack_entry **link = &table->released;
+
+	while (*link) {
+		struct wptrack_entry *entry = *link;
+
+		if (pid && entry->info.pid != pid) {
+			link = &entry->next_released;
+			continue;
+		}
+		*link = entry->next_released;
+		free_entry(table, entry);
+	}
 }
 
 struct wptrack_entry *wptrack_table_find(struct wptrack_table *table, int32_t pid)
@@ -144,6 +174,7 @@ void wptrack_table_sweep(struct wptrack_table *table)
 {
 	unsigned int kept = 0;
 
+	wptrack_table_close_released(table, 0);
 	for (unsigned int i = 0; i < table->nr; i++) {
 		struct wptrack_entry *entry = table->entries[i];
 
@@ -263,6 +294,7 @@ void wptrack_table_disown(struct wptrack_table *table, uint64_t owner)
 
 void wptrack_table_clear(struct wptrack_table *table)
 {
+	wptrack_table_close_released(table, 0);
 	while (table->nr)
 		drop_at(table, table->nr - 1);
 	free(table->entries);

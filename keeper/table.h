@@ -24,6 +24,7 @@ struct wptrack_entry {
 	uint64_t owner;			 /* connection that works on it; 0: nobody */
 	int pidfd;
 	int uffd; /* -1: prepared for, see WPTRACK_OP_PREPARE */
+	struct wptrack_entry *next_released;
 };
 
 struct wptrack_table {
@@ -33,6 +34,7 @@ struct wptrack_table {
 	unsigned int cap;  /* entries at most */
 	uint64_t last_mm_id;
 	int epfd;
+	struct wptrack_entry *released; /* no entries any more, but not closed yet; in epfd, too */
 };
 
 /* How a task's pidfd is told from the loop's other descriptors in epoll data. */
@@ -68,7 +70,16 @@ int wptrack_table_add(struct wptrack_table *table, const struct wptrack_task *in
 /* Let an entry go; its memory is tracked no longer, unless others hold the userfaultfd. */
 void wptrack_table_drop(struct wptrack_table *table, struct wptrack_entry *entry);
 
-/* Drop every entry whose process or memory is gone. */
+/*
+ * Like wptrack_table_drop(), but what it holds is closed later: to close the last
+ * userfaultfd un-protects all of the process's memory, unless it has exited.
+ */
+void wptrack_table_release(struct wptrack_table *table, struct wptrack_entry *entry);
+
+/* Close what has been released of @pid, 0: of all. Before that nobody else can track it. */
+void wptrack_table_close_released(struct wptrack_table *table, int32_t pid);
+
+/* Drop every entry whose process or memory is gone, and close what has been released. */
 void wptrack_table_sweep(struct wptrack_table *table);
 
 /* Make every entry of @owner nobody's. */

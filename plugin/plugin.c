@@ -101,9 +101,9 @@ CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__MEM_TRACK_COLLECT, wptrack_collect)
 CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__MEM_TRACK_FORGET, wptrack_forget)
 CR_PLUGIN_REGISTER_HOOK(CR_PLUGIN_HOOK__MEM_TRACK_FINISH, wptrack_finish)
 
-/* Before CRIU looks at the descriptor. */
+/* Before CRIU looks at the descriptor. It has none of the hooks of any CRIU that is not ours. */
 static void __attribute__((constructor)) wptrack_meet_host(void)
 {
 	if (!host_has_hooks())
-		CR_PLUGIN_DESC.max_hooks = CR_PLUGIN_HOOK__POST_FORKING + 1;
+		CR_PLUGIN_DESC.max_hooks = 0;
 }

@@ -2,11 +2,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/kcmp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <fcntl.h>
 
@@ -183,11 +185,45 @@ static int next_fd(pid_t pid, int from, bool (*is_wanted)(pid_t pid, int fd))
 	return found < 0 ? -ENOENT : found;
 }
 
-int wptrack_proc_has_io_uring(pid_t pid)
+static int table_has_io_uring(pid_t tid)
 {
-	int fd = next_fd(pid, 0, is_io_uring);
+	int fd = next_fd(tid, 0, is_io_uring);
 
 	return fd == -ENOENT ? 0 : fd < 0 ? fd : 1;
+}
+
+static bool share_descriptors(pid_t a, pid_t b)
+{
+	return !syscall(SYS_kcmp, a, b, KCMP_FILES, 0, 0);
+}
+
+int wptrack_proc_has_io_uring(pid_t pid)
+{
+	pid_t tid, other = pid; /* looked at last */
+	struct dirent *entry;
+	char path[64];
+	DIR *tasks;
+	int has;
+
+	has = table_has_io_uring(pid);
+	if (has)
+		return has;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	if (!tasks)
+		return errno == ENOENT ? -ESRCH : -errno;
+
+	/* One call for each thread, however many descriptors there are. */
+	while (!has && (entry = readdir(tasks))) {
+		if (sscanf(entry->d_name, "%d", &tid) != 1 || tid == pid || share_descriptors(pid, tid) ||
+		    (other != pid && share_descriptors(other, tid)))
+			continue;
+		has = table_has_io_uring(tid);
+		other = tid;
+	}
+	closedir(tasks);
+	return has;
 }
 
 int wptrack_proc_next_idle_uffd(pid_t pid, int from)

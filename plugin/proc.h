@@ -32,7 +32,9 @@ int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes);
 
 /**
  * wptrack_proc_has_io_uring - does the process have an io_uring open?
- * Source: /proc/PID/fd. Return: 1, 0 or -errno.
+ *
+ * Source: /proc/PID/fd, and that of threads whose descriptors are not the
+ * process's (kcmp). Return: 1, 0 or -errno.
  */
 int wptrack_proc_has_io_uring(pid_t pid);
 

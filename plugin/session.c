@@ -165,6 +165,7 @@ static int task_from_image(const Wptrack__TaskEntry *entry, const uint8_t *sessi
 	if (entry->comm.len)
 		memcpy(info->comm, entry->comm.data, entry->comm.len);
 	task->basis = (enum wptrack_basis)entry->basis;
+	task->io_uring = entry->has_io_uring ? entry->io_uring : task->basis == WPTRACK_BASIS_UNTRUSTED;
 	return refusals_from_image(entry, info);
 }
 
@@ -307,6 +308,8 @@ static void task_to_image(const struct wptrack_record_task *task, Wptrack__TaskE
 	entry->comm.data = (uint8_t *)info->comm;
 	entry->comm.len = strlen(info->comm);
 	entry->basis = (Wptrack__Basis)task->basis;
+	entry->has_io_uring = true;
+	entry->io_uring = task->io_uring;
 	entry->vmas_registered = info->vmas_registered;
 	entry->registered_bytes = info->registered_bytes;
 	entry->pages_written = info->pages_written;

@@ -30,6 +30,7 @@ enum wptrack_basis {
 struct wptrack_record_task {
 	struct wptrack_task info;
 	enum wptrack_basis basis;
+	bool io_uring; /* it had one open when it was collected */
 };
 
 struct wptrack_record {

@@ -83,37 +83,49 @@ static int make_uffd(struct cr_mem_track_task *task, int pidfd, int *ret_uffd)
 /*
  * A CRIU that was killed between making the userfaultfd and closing it has left
  * it in the task. It has never been enabled, so nothing but ours can be like it
- * in a task that the keeper says has been prepared.
+ * in a task that the keeper says has been prepared. It is closed there while it
+ * is still idle: should that fail, the next attach finds it again.
  */
 static int adopt_uffd(struct cr_mem_track_task *task, int pidfd, int *ret_uffd)
 {
-	int remote = -1, fd, err;
+	int remote, fd, err;
 
-	while ((remote = wptrack_proc_next_idle_uffd(task->pid, remote + 1)) >= 0) {
-		fd = wptrack_pidfd_getfd(pidfd, remote);
-		if (fd < 0)
-			return fd;
+	remote = wptrack_proc_next_idle_uffd(task->pid, 0);
+	if (remote < 0)
+		return remote;
+
+	fd = wptrack_pidfd_getfd(pidfd, remote);
+	if (fd < 0)
+		return fd;
+
+	pr_info("%d: userfaultfd %d of an interrupted attach is taken over\n", task->pid, remote);
+	err = remote_close(task, remote);
+	if (err)
+		pr_err("Can't close userfaultfd %d in %d: %s\n", remote, task->pid, strerror(-err));
+	else
 		err = wptrack_uffd_enable(fd);
-		if (err) {
-			close(fd);
-			continue;
-		}
-		pr_info("%d: userfaultfd %d of an interrupted attach is taken over\n", task->pid, remote);
-		err = remote_close(task, remote);
-		if (err)
-			pr_err("Can't close userfaultfd %d in %d: %s\n", remote, task->pid, strerror(-err));
-		*ret_uffd = fd;
-		return 0;
+	if (err) {
+		close(fd);
+		return err;
 	}
 
-	return remote;
+	*ret_uffd = fd;
+	return 0;
+}
+
+/* The next attach looks for it, unless nothing has been left there. */
+static void give_up(struct wptrack_round *round, const struct wptrack_target *target)
+{
+	struct wptrack_msg msg = { .op = WPTRACK_OP_RELEASE, .task = target->info };
+
+	if (wptrack_proc_next_idle_uffd(target->info.pid, 0) == -ENOENT)
+		wptrack_wire_call(round->keeper, &msg, NULL, 0, NULL);
 }
 
 static int attach_new(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task,
 		      bool interrupted)
 {
 	struct wptrack_msg prepare = { .op = WPTRACK_OP_PREPARE, .task = target->info };
-	struct wptrack_msg give_up = { .op = WPTRACK_OP_RELEASE, .task = target->info };
 	struct wptrack_msg msg = { .op = WPTRACK_OP_ADD, .task = target->info };
 	int fds[2], err;
 
@@ -133,9 +145,8 @@ static int attach_new(struct wptrack_round *round, struct wptrack_target *target
 	if (!err) {
 		fds[1] = target->uffd;
 		err = wptrack_wire_call(round->keeper, &msg, fds, 2, NULL);
-	} else if (wptrack_proc_next_idle_uffd(task->pid, 0) == -ENOENT) {
-		/* Nothing has been left there. */
-		wptrack_wire_call(round->keeper, &give_up, NULL, 0, NULL);
+	} else {
+		give_up(round, target);
 	}
 	close(fds[0]);
 	if (err)
@@ -212,11 +223,31 @@ static enum wptrack_refusal refusal_of_kind(enum cr_mem_track_kind kind)
 	}
 }
 
+/* What the kernel says of a VMA that it does not take, before it has changed anything. */
+static bool is_refusal(int err)
+{
+	return err == -EBUSY || err == -EINVAL || err == -EPERM;
+}
+
+static void break_round(struct wptrack_round *round, const struct wptrack_target *target,
+			const struct wptrack_vma *vma, int err)
+{
+	round->broken = true;
+	pr_warn("%d: can't register %" PRIx64 "-%" PRIx64 " or un-arm it: %s. The next dump will be full\n",
+		target->info.pid, vma->start, vma->end, strerror(-err));
+}
+
 /*
  * Register a VMA, or make sure that it is ours. What was armed before belongs
  * to us if the kernel lets us register it again: a VMA has one owner.
+ *
+ * Page tables may hold marks of a former registration, which would read as
+ * clean, so a fresh one is un-protected. One that was there before has been, by
+ * the committed round that an incremental one goes by; in any other round it may
+ * stem from an attach that ended in between. What may be registered with its
+ * marks in place breaks the round: the next one is not incremental then.
  */
-static int register_vma(struct wptrack_target *target, struct wptrack_vma *vma)
+static int register_vma(struct wptrack_round *round, struct wptrack_target *target, struct wptrack_vma *vma)
 {
 	int armed, err;
 
@@ -225,21 +256,26 @@ static int register_vma(struct wptrack_target *target, struct wptrack_vma *vma)
 		return armed;
 
 	err = wptrack_uffd_register(target->uffd, vma->start, vma->end);
-	if (err)
+	if (err) {
+		if (!is_refusal(err) || wptrack_pagemap_is_armable(target->pagemap, vma->start) != armed)
+			break_round(round, target, vma, err);
 		return err;
+	}
 
-	/* Page tables may hold marks of a former registration, which would read as clean. */
-	if (!armed && !wptrack_control("no-unprotect")) {
+	if ((!armed || (target->basis != WPTRACK_BASIS_INCREMENTAL && !wptrack_control("trust-armed"))) &&
+	    !wptrack_control("no-unprotect")) {
 		err = wptrack_uffd_unprotect(target->uffd, vma->start, vma->end);
-		if (err)
+		if (err) {
+			break_round(round, target, vma, err);
 			return err;
+		}
 	}
 
 	vma->armed = armed;
 	return 0;
 }
 
-static void consider_vma(struct wptrack_target *target, struct cr_mem_track_vma *cr_vma)
+static void consider_vma(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_vma *cr_vma)
 {
 	struct wptrack_vma *vma = &target->vmas[target->nr_vmas];
 	enum wptrack_refusal refusal;
@@ -251,7 +287,7 @@ static void consider_vma(struct wptrack_target *target, struct cr_mem_track_vma 
 		refusal = WPTRACK_REFUSED_LIMIT;
 	} else {
 		*vma = (struct wptrack_vma){ .start = cr_vma->start, .end = cr_vma->end };
-		err = register_vma(target, vma);
+		err = register_vma(round, target, vma);
 		if (!err) {
 			target->nr_vmas++;
 			target->info.vmas_registered++;
@@ -267,8 +303,20 @@ static void consider_vma(struct wptrack_target *target, struct cr_mem_track_vma 
 	target->info.vmas_refused[refusal]++;
 }
 
+/*
+ * Closing an io_uring does not wait for what it was told to do: a read into
+ * memory may be under way in the round after, too, with nothing to tell of it.
+ */
+static bool had_io_uring(const struct wptrack_round *round, const struct wptrack_task *task)
+{
+	const struct wptrack_record_task *then = round->parent ? wptrack_record_find(round->parent, task->pid) : NULL;
+
+	return then && then->info.start_time == task->start_time && then->io_uring;
+}
+
 /* Memory that the kernel or a device may write to behind the page tables. */
-static bool has_unseen_writers(const struct cr_mem_track_task *task)
+static bool has_unseen_writers(const struct wptrack_round *round, const struct wptrack_target *target,
+			       const struct cr_mem_track_task *task)
 {
 	uint64_t pinned;
 	unsigned int i;
@@ -278,7 +326,8 @@ static bool has_unseen_writers(const struct cr_mem_track_task *task)
 			return true;
 
 	/* An io_uring in memory of the program's own is not counted as pinned. */
-	return wptrack_proc_pinned(task->pid, &pinned) || pinned || wptrack_proc_has_io_uring(task->pid);
+	return target->io_uring || had_io_uring(round, &target->info) || wptrack_proc_pinned(task->pid, &pinned) ||
+	       pinned;
 }
 
 int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
@@ -306,16 +355,48 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 		return -ENOMEM;
 
 	for (i = 0; i < task->nr_vmas; i++)
-		consider_vma(target, &task->vmas[i]);
+		consider_vma(round, target, &task->vmas[i]);
 
-	if (has_unseen_writers(task)) {
+	/* If it cannot be told, it has one. */
+	target->io_uring = wptrack_proc_has_io_uring(task->pid) != 0;
+	if (has_unseen_writers(round, target, task)) {
 		target->basis = WPTRACK_BASIS_UNTRUSTED;
-		pr_warn("%d has pinned memory or asynchronous I/O, whose writes cannot be seen: it is dumped in full\n",
-			task->pid);
+		pr_warn("%d has or just had pinned memory or asynchronous I/O, whose writes cannot be seen: "
+			"it is dumped in full\n", task->pid);
 	}
 
 	target->spent_us += now_us() - begin;
 	return 0;
+}
+
+int wptrack_target_tidy(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
+{
+	struct wptrack_msg take = { .op = WPTRACK_OP_TAKE }, prepare = { .op = WPTRACK_OP_PREPARE };
+	int pidfd, err;
+
+	/* To ask the keeper voids what has been committed, so a task that cannot be meant is left out. */
+	if (wptrack_proc_next_idle_uffd(task->pid, 0) < 0)
+		return 0;
+
+	err = wptrack_proc_identify(task->pid, &target->info);
+	if (err)
+		return err;
+
+	take.task = prepare.task = target->info;
+	err = wptrack_wire_call(round->keeper, &take, NULL, 0, &target->uffd);
+	if (err != -ENODATA)
+		return 0; /* then it is the program's own */
+
+	pidfd = wptrack_pidfd_open(task->pid);
+	if (pidfd < 0)
+		return pidfd;
+	err = wptrack_wire_call(round->keeper, &prepare, &pidfd, 1, NULL);
+	if (!err) {
+		err = adopt_uffd(task, pidfd, &target->uffd);
+		give_up(round, target);
+	}
+	close(pidfd);
+	return err;
 }
 
 /* The first VMA that ends behind @addr, or the end of the list. */

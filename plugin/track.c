@@ -143,8 +143,13 @@ int wptrack_track_attach(struct wptrack_round *round, struct cr_mem_track_task *
 	target = add_target(round, task->pid);
 	if (!target)
 		return -ENOMEM;
-	if (!round->track)
+	if (!round->track) {
+		err = wptrack_target_tidy(round, target, task);
+		if (err)
+			pr_warn("Can't remove what an interrupted attach has left in %d: %s\n", task->pid,
+				strerror(-err));
 		return 0;
+	}
 
 	err = wptrack_target_attach(round, target, task);
 	if (err) {
@@ -238,6 +243,7 @@ static int write_record(const struct wptrack_round *round, int image_dir, bool f
 	for (i = 0; i < round->nr_targets; i++) {
 		rec.tasks[i].info = round->targets[i].info;
 		rec.tasks[i].basis = round->targets[i].basis;
+		rec.tasks[i].io_uring = round->targets[i].io_uring;
 	}
 
 	err = wptrack_record_write(image_dir, &rec);
@@ -249,7 +255,9 @@ static int write_record(const struct wptrack_round *round, int image_dir, bool f
 
 static int call_keeper(const struct wptrack_round *round, uint32_t op, const struct wptrack_task *task)
 {
-	struct wptrack_msg msg = { .op = op, .task = *task };
+	/* The tasks are stopped, and mostly about to be killed: they do not have to wait for being un-protected. */
+	const uint32_t how = op == WPTRACK_OP_RELEASE ? WPTRACK_RELEASE_LATER : 0;
+	struct wptrack_msg msg = { .op = op, .index = how, .task = *task };
 	int err = wptrack_wire_call(round->keeper, &msg, NULL, 0, NULL);
 
 	/* A task may have ended meanwhile, or was never tracked. */
@@ -311,8 +319,14 @@ int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final,
 	else if (round->numbered && ok)
 		err = write_record(round, image_dir, final);
 
-	/* A failed dump leaves the tasks registered and uncommitted: the next round is full. */
-	if (round->keeper >= 0 && ok && !keep)
+	/*
+	 * A failed dump leaves the tasks registered and uncommitted: the next round is full.
+	 *
+	 * If they were tracked up to now, they are about to be killed. Then the keeper drops
+	 * them when they exit, with the last userfaultfd: to close that earlier would un-protect
+	 * all of their memory while they are stopped, for nothing.
+	 */
+	if (round->keeper >= 0 && ok && !keep && !round->track)
 		release_all(round);
 
 	for (i = 0; i < round->nr_targets; i++)

@@ -31,6 +31,7 @@ struct wptrack_vma {
 struct wptrack_target {
 	struct wptrack_task info;
 	enum wptrack_basis basis;
+	bool io_uring; /* it has one open */
 	int uffd;
 	int pagemap;
 	struct wptrack_vma *vmas; /* sorted */
@@ -97,7 +98,8 @@ int wptrack_track_forget(struct wptrack_round *round, int pid, uint64_t start, u
  */
 int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final, bool ok, bool keep);
 
-/* In target.c: attach a task to its entry; log one line of what it did. */
+/* In target.c. tidy: what an interrupted attach has left in a task that is not to be tracked is closed there. */
+int wptrack_target_tidy(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);
 int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);
 int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_collect *req);
 int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_t end);

@@ -62,6 +62,9 @@ enum wptrack_op {
 	/*
 	 * -> task.pid, 0 for all; <- index: number of tasks let go. -ENOENT:
 	 * that pid is not tracked. -EBUSY: it belongs to another connection.
+	 * With index WPTRACK_RELEASE_LATER and a pid, the memory stays protected
+	 * until the process exits, TAKE, ADD or PREPARE names it, or for about
+	 * two seconds: nobody waits for it then, and seldom is it done at all.
 	 */
 	WPTRACK_OP_RELEASE,
 	/*
@@ -73,6 +76,8 @@ enum wptrack_op {
 	 */
 	WPTRACK_OP_PREPARE,
 };
+
+#define WPTRACK_RELEASE_LATER 1u
 
 /* Why a VMA is not registered; the order is part of the protocol. */
 enum wptrack_refusal {

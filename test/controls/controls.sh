@@ -61,6 +61,11 @@ green criu/interrupted.sh
 red drop-eperm criu/interrupted.sh "$ONLY"
 unset ONLY
 
+export ONLY=killed_before_old_marks_are_gone_loses_no_later_write
+green criu/interrupted.sh
+red trust-armed criu/interrupted.sh "$ONLY"
+unset ONLY
+
 green criu/decisions.sh
 red no-unprotect criu/decisions.sh moved_back_between_neighbours_in_splice_rounds \
 	moved_back_between_neighbours_in_read_rounds

@@ -195,6 +195,93 @@ case_of later record short 1 1
 case_of dump image EIO 40
 case_of dump image short 40
 
+# old_marks_at CLASS ACTION: a mapping has lost its registration to a merge, was written, and holds marks from before
+# (kinds' moved_back_between_neighbours). The round that registers it again is stopped at each such call of CLASS, so
+# that marks may stay although it is registered. What is written later must be seen none the less.
+old_marks_at() {
+	local class=$1 action=$2 n rc parent
+
+	for ((n = 1; ; n++)); do
+		rm -rf "$T"/hit "$T"/[0-9] "$T/faulty" "$T/next" "$T/last"
+		start_tracked kinds 1 --group main --only moved_back_between_neighbours
+		pre_dump
+		ctl step || die "a step failed: $(tail -n 3 "$T/program.log")"
+		pre_dump
+		ctl step || die "a step failed: $(tail -n 3 "$T/program.log")"
+		mkdir "$T/faulty" || die "mkdir"
+		(
+			export LD_PRELOAD=$INJECT_SO INJECT=$class:$n:$action INJECT_HIT=$T/hit
+			criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir "../$ROUND"
+		) 2>/dev/null
+		rc=$?
+		[ -e "$T/hit" ] || break
+		parent=faulty
+		if [ "$rc" != 0 ]; then
+			wait_for 5 runs || die "$class call $n: the program does not run"
+			plain_round next --prev-images-dir "../$ROUND" ||
+				die "$class call $n: the next round failed: $(log_errors "$DIR/pre-dump.log")"
+			parent=next
+		fi
+		ctl step || die "a step failed: $(tail -n 3 "$T/program.log")"
+		mkdir "$T/last" || die "mkdir"
+		criu_cmd dump.log dump -t "$PID" -D "$T/last" --track-mem --prev-images-dir "../$parent" ||
+			die "$class call $n: the dump failed: $(log_errors "$T/last/dump.log")"
+		wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+		restore "$T/last"
+		verify_program "$action at $class call $n, after the restore"
+		quit_program
+	done
+	[ "$n" -gt 2 ] || die "no call was hit"
+	echo "$((n - 1)) 0" >>"$POINTS"
+	quit_program
+}
+
+kill_with_old_marks_left() {
+	old_marks_at unprotect kill
+}
+
+failing_unprotect_with_old_marks_left() {
+	old_marks_at unprotect EPERM
+}
+
+failing_register_with_old_marks_left() {
+	old_marks_at register late-EPERM
+}
+
+# A CRIU that is killed at pidfd_getfd has left a userfaultfd in the program, which no CRIU can dump.
+dump_after_interrupted_attach() {
+	local n
+
+	start_tracked pagekeeper 1 --mib 4
+	# The first calls try the mechanism on criu itself.
+	for ((n = 1; ; n++)); do
+		rm -rf "$T/hit" "$T/faulty"
+		mkdir "$T/faulty" || die "mkdir"
+		(
+			export LD_PRELOAD=$INJECT_SO INJECT=getfd:$n:kill INJECT_HIT=$T/hit
+			criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem
+		) 2>/dev/null
+		[ -e "$T/hit" ] || die "nothing is ever left in the program"
+		wait_for 5 runs || die "the program does not run"
+		! what_it_has killed | grep -q userfaultfd || break
+	done
+	mkdir "$T/last" || die "mkdir"
+	# A CRIU that has listed the descriptors before may fail this once.
+	if ! criu_cmd dump.log dump -t "$PID" -D "$T/last"; then
+		! what_it_has killed | grep -q userfaultfd || die "it is still there: $(log_errors "$T/last/dump.log")"
+		criu_cmd dump.log dump -t "$PID" -D "$T/last" || die "the dump failed: $(log_errors "$T/last/dump.log")"
+	fi
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	restore "$T/last"
+	verify_program "after the restore"
+	quit_program
+}
+
+run_test a_dump_without_tracking_removes_what_an_interrupted_attach_has_left dump_after_interrupted_attach
+run_test killed_before_old_marks_are_gone_loses_no_later_write kill_with_old_marks_left
+run_test old_marks_that_could_not_be_removed_lose_no_later_write failing_unprotect_with_old_marks_left
+run_test a_registration_that_seems_to_have_failed_loses_no_later_write failing_register_with_old_marks_left
+
 awk '{ points += $1; failed += $2 } END { printf "interrupted: %d faults injected, %d rounds failed for it\n", points, failed }' \
 	"$POINTS" >&2
 finish

@@ -33,5 +33,44 @@ aio_ring() {
 	quit_program
 }
 
+# uring_rounds HOW: what an io_uring was told to do may be under way when it has been closed already, so what the
+# round after that has collected is no sure base, either.
+uring_rounds() {
+	start_tracked aioring 1 "$1"
+	pre_dump
+	assert_full "there is no parent"
+	one_step
+	pre_dump
+	assert_full "there is an io_uring"
+	grep -q 'pinned memory or asynchronous I/O' "$DIR/pre-dump.log" || die "the io_uring was not seen"
+	one_step
+	pre_dump
+	assert_full "there was an io_uring at the round before"
+	one_step
+	pre_dump
+	assert_full "its requests may have been under way at the round before"
+	one_step
+	pre_dump
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 900 ] || die "nothing is left to the parent without an io_uring"
+}
+
+io_uring() {
+	uring_rounds --uring
+	one_step
+	final_dump
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 900 ] || die "nothing is left to the parent without an io_uring"
+	restore
+	ctl verify || die "wrong after the restore"
+	quit_program
+}
+
+# No dump: CRIU has one set of descriptors for all threads.
+io_uring_of_a_thread() {
+	uring_rounds --thread
+	quit_program
+}
+
+run_test rounds_during_an_io_uring_and_two_after_are_full io_uring
+run_test an_io_uring_that_only_a_thread_has_open_is_seen io_uring_of_a_thread
 run_test rounds_during_and_after_asynchronous_io_are_full aio_ring
 finish

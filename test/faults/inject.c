@@ -7,6 +7,8 @@
  *
  *	keeper	messages to and from the keeper, and connecting to it
  *	track	ioctls on userfaultfds and PAGEMAP_SCAN, pidfd_open, pidfd_getfd
+ *	register, unprotect, getfd	of these, UFFDIO_REGISTER, UFFDIO_WRITEPROTECT or
+ *		pidfd_getfd alone
  *	image	what is written to, renamed or removed in the directory INJECT_DIR
  *	copy	process_vm_readv, which copies pages of a running program
  *	record	what is read of session records
@@ -219,6 +221,10 @@ int ioctl(int fd, unsigned long cmd, ...)
 	va_end(ap);
 	if (ioctl_name(cmd, arg))
 		INJECTED("track", ioctl_name(cmd, arg), REAL(ioctl)(fd, cmd, arg));
+	if (cmd == UFFDIO_REGISTER)
+		INJECTED("register", ioctl_name(cmd, arg), REAL(ioctl)(fd, cmd, arg));
+	if (cmd == UFFDIO_WRITEPROTECT)
+		INJECTED("unprotect", ioctl_name(cmd, arg), REAL(ioctl)(fd, cmd, arg));
 	return REAL(ioctl)(fd, cmd, arg);
 }
 
@@ -234,6 +240,8 @@ long syscall(long nr, ...)
 	if (nr == SYS_pidfd_open || nr == SYS_pidfd_getfd)
 		INJECTED("track", nr == SYS_pidfd_open ? "pidfd_open" : "pidfd_getfd",
 			 REAL(syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
+	if (nr == SYS_pidfd_getfd)
+		INJECTED("getfd", "pidfd_getfd", REAL(syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
 	return REAL(syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 

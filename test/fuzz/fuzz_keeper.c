@@ -122,6 +122,17 @@ static void check_entry(const struct wptrack_entry *entry)
 	MUST(entry->session->refs == count_refs(entry->session));
 }
 
+/* What is released for later stays watched, until it has exited. */
+static void close_released(int32_t pid)
+{
+	const struct wptrack_entry *entry = table.released;
+
+	while (entry && entry->info.pid != pid)
+		entry = entry->next_released;
+	MUST(entry);
+	wptrack_table_close_released(&table, pid);
+}
+
 /* What is let go must be watched no longer, though others have the descriptor. */
 static void check_watched(void)
 {
@@ -133,7 +144,9 @@ static void check_watched(void)
 
 		while (at < table.nr && table.entries[at]->info.pid != (int32_t)events[i].data.u64)
 			at++;
-		MUST(at < table.nr && events[i].data.u64 & WPTRACK_EVENT_TASK);
+		MUST(events[i].data.u64 & WPTRACK_EVENT_TASK);
+		if (at == table.nr)
+			close_released((int32_t)events[i].data.u64);
 	}
 }
 

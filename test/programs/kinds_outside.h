@@ -310,8 +310,8 @@ static int setup_own_ring(struct state *s)
 	if (fd < 0)
 		return err ? err : cannot(s, "io_uring in memory of one's own: %s", strerror(errno));
 	s->b = (char *)(intptr_t)fd;
-	/* It is closed before round 3, whose parent is not to be trusted, though. */
-	book->full_until = 3;
+	/* It is closed before round 3, whose pages its requests may still write to. */
+	book->full_until = 4;
 	rows_flag(s, 0, 1, OPAQUE, 0);
 	rows_flag(s, 16, RING_PAGES, OPAQUE, 0);
 	return 0;

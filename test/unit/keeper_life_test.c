@@ -43,6 +43,57 @@ static void exec_drops_the_task_when_asked(void)
 	CHECK_EQ(add(sk, &two), -ESRCH);
 }
 
+/* Userfaultfds that the keeper has open. */
+static unsigned int uffds_of(pid_t keeper)
+{
+	char path[64], link[64];
+	unsigned int nr = 0;
+
+	for (int fd = 0; fd < 64; fd++) {
+		ssize_t len;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", keeper, fd);
+		len = readlink(path, link, sizeof(link) - 1);
+		link[len > 0 ? len : 0] = '\0';
+		nr += !strcmp(link, "anon_inode:[userfaultfd]");
+	}
+	return nr;
+}
+
+static void what_is_released_for_later_is_closed_when_it_ends(void)
+{
+	WORLD world = world_new();
+	TARGET here = target_new();
+	TARGET ends = target_new();
+	TARGET at_once = target_new();
+	struct wptrack_msg msg;
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	sk = client_new();
+	CHECK_EQ(add(sk, &here), 0);
+	CHECK_EQ(add(sk, &ends), 0);
+	CHECK_EQ(add(sk, &at_once), 0);
+	CHECK_EQ(uffds_of(world.keepers[0]), 3);
+	msg = message(WPTRACK_OP_RELEASE, at_once.pid);
+	CHECK_EQ(ask(sk, &msg), 0);
+	CHECK_EQ(uffds_of(world.keepers[0]), 2);
+	msg = message(WPTRACK_OP_RELEASE, here.pid);
+	msg.index = WPTRACK_RELEASE_LATER;
+	CHECK_EQ(ask(sk, &msg), 0);
+	msg = message(WPTRACK_OP_RELEASE, ends.pid);
+	msg.index = WPTRACK_RELEASE_LATER;
+	CHECK_EQ(ask(sk, &msg), 0);
+	/* The keeper looks after two seconds, which have not passed yet. */
+	CHECK_EQ(uffds_of(world.keepers[0]), 2);
+	CHECK(target_kill(&ends));
+	for (int i = 0; i < 100 && uffds_of(world.keepers[0]) != 1; i++)
+		usleep(10000);
+	CHECK_EQ(uffds_of(world.keepers[0]), 1);
+	CHECK_EQ(take(sk, here.pid, NULL), -ENOENT);
+	CHECK_EQ(uffds_of(world.keepers[0]), 0);
+}
+
 static void nothing_left_ends_the_keeper_without_a_trace(void)
 {
 	WORLD world = world_new();
@@ -363,6 +414,7 @@ int main(int argc, char **argv)
 	static const struct harness_test tests[] = {
 		TEST(exit_of_a_task_drops_it),
 		TEST(exec_drops_the_task_when_asked),
+		TEST(what_is_released_for_later_is_closed_when_it_ends),
 		TEST(nothing_left_ends_the_keeper_without_a_trace),
 		TEST(exec_nobody_asks_about_ends_the_keeper_too),
 		TEST(keeper_stays_while_it_holds_a_task),

@@ -281,6 +281,28 @@ static void what_was_prepared_is_remembered_until_it_is_added(void)
 	CHECK_EQ(prepare(other, &target), -EEXIST);
 }
 
+/* What is released for later goes when it is asked about, and is nobody's until then. */
+static void what_is_released_for_later_can_be_tracked_anew(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_msg msg = message(WPTRACK_OP_RELEASE, target.pid);
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	sk = client_new();
+	CHECK_EQ(add(sk, &target), 0);
+	msg.index = WPTRACK_RELEASE_LATER;
+	CHECK_EQ(ask(sk, &msg), 0);
+	CHECK_EQ(msg.index, 1);
+	CHECK_EQ(list(sk, 0, NULL), -ENOENT);
+	msg = message(WPTRACK_OP_RELEASE, target.pid);
+	CHECK_EQ(ask(sk, &msg), -ENOENT);
+	CHECK_EQ(take(sk, target.pid, NULL), -ENOENT);
+	CHECK_EQ(add(sk, &target), 0);
+	CHECK_EQ(take(sk, target.pid, NULL), 0);
+}
+
 static void what_was_prepared_in_vain_can_be_given_up(void)
 {
 	WORLD world = world_new();
@@ -375,6 +397,7 @@ int main(int argc, char **argv)
 		TEST(figures_are_noted_by_the_owner_only),
 		TEST(another_mm_or_process_is_dropped),
 		TEST(what_was_prepared_is_remembered_until_it_is_added),
+		TEST(what_is_released_for_later_can_be_tracked_anew),
 		TEST(what_was_prepared_in_vain_can_be_given_up),
 		TEST(adding_again_replaces_with_a_new_mm_id),
 		TEST(descriptors_are_checked_for_what_they_are),

@@ -34,7 +34,7 @@ static struct wptrack_record_task sample_tasks[] = {
 		},
 		.basis = WPTRACK_BASIS_UNTRUSTED,
 	},
-	{ .info = { .pid = INT32_MAX, .comm = "\xff\"\n" }, .basis = WPTRACK_BASIS_UNTRACKED },
+	{ .info = { .pid = INT32_MAX, .comm = "\xff\"\n" }, .basis = WPTRACK_BASIS_UNTRACKED, .io_uring = true },
 	{ .info = { .pid = 1 }, .basis = WPTRACK_BASIS_INCREMENTAL },
 };
 
@@ -81,6 +81,7 @@ static void record_is_read_as_written(void)
 		expected.generation = 7;
 		CHECK(!memcmp(&in->tasks[i].info, &expected, sizeof(expected)));
 		CHECK_EQ(in->tasks[i].basis, sample_tasks[i].basis);
+		CHECK_EQ(in->tasks[i].io_uring, sample_tasks[i].io_uring);
 	}
 }
 
@@ -274,7 +275,7 @@ static void craft(struct crafted *crafted)
 }
 
 /* Store the message in a well-formed frame and read it back. */
-static int read_crafted(const struct crafted *crafted)
+static int read_crafted_as(const struct crafted *crafted, struct wptrack_record **ret)
 {
 	IMAGES images = new_images();
 	uint8_t buf[4096], whole[4096];
@@ -286,7 +287,27 @@ static int read_crafted(const struct crafted *crafted)
 	memcpy(buf, whole, HEADER_BYTES);
 	payload = (uint32_t)wptrack__record_entry__pack(&crafted->record, buf + HEADER_BYTES);
 	memcpy(buf + 8, &payload, sizeof(payload));
-	return put_file(&images, buf, HEADER_BYTES + payload) ? read_status(&images) : 1;
+	return put_file(&images, buf, HEADER_BYTES + payload) ? wptrack_record_read(images.fd, ".", ret) : 1;
+}
+
+static int read_crafted(const struct crafted *crafted)
+{
+	RECORD *rec = NULL;
+
+	return read_crafted_as(crafted, &rec);
+}
+
+/* Before there was the field, an io_uring was one of the things that make a task untrusted. */
+static void io_uring_that_an_old_record_may_mean_is_assumed(void)
+{
+	struct crafted crafted;
+	RECORD *rec = NULL;
+
+	craft(&crafted);
+	crafted.tasks[1].basis = WPTRACK__BASIS__UNTRUSTED;
+	CHECK_EQ(read_crafted_as(&crafted, &rec), 0);
+	CHECK(!rec->tasks[0].io_uring);
+	CHECK(rec->tasks[1].io_uring);
 }
 
 static void hostile_record_fields_are_refused(void)
@@ -549,6 +570,7 @@ int main(int argc, char **argv)
 		TEST(message_cut_short_is_never_another_record),
 		TEST(flipped_bits_do_no_harm),
 		TEST(oversize_length_is_refused_unread),
+		TEST(io_uring_that_an_old_record_may_mean_is_assumed),
 		TEST(hostile_record_fields_are_refused),
 		TEST(hostile_task_fields_are_refused),
 		TEST(hostile_refusals_are_refused),
