@@ -108,6 +108,25 @@ repeated_snapshots() {
 	quit_program
 }
 
+# A restore that needs a vDSO proxy leaves the old vvar behind as memory like any other, but not to be dumped.
+proxied_vdso() {
+	start_tracked pagekeeper 1 --mib 16
+	final_dump
+	CRIU_FAULT=127 restore
+	grep -q 'generate proxy' "$DIR/restore.log" || die "the restore has made no vDSO proxy"
+	write_pages 300
+	pre_dump
+	assert_full "the dump before has ended the tracking"
+	write_pages 300
+	pre_dump
+	assert_incremental
+	write_pages 300
+	final_dump
+	assert_incremental
+	restore_and_verify
+	quit_program
+}
+
 # What the other tests rely on: one page that is wrong in the images is found.
 spoilt() {
 	local out
@@ -145,5 +164,6 @@ run_test every_process_of_a_tree_is_tracked tree_chain
 run_test every_process_of_a_sanitized_tree_is_tracked sanitized_tree_chain
 run_test memory_unreadable_in_some_rounds_is_not_lost toggle_slowly
 run_test memory_toggled_while_dumping_is_not_lost toggle_all_the_time
+run_test a_program_with_a_vdso_proxy_is_tracked proxied_vdso
 run_test snapshots_of_a_running_program_are_incremental repeated_snapshots
 finish

@@ -153,6 +153,51 @@ at_each() {
 	quit_program
 }
 
+# killed_attach COMMAND [OPTION...]: a first round of that kind is killed at each of its attach's calls, and what
+# comes next is the dump that ends the program, with these options.
+killed_attach() {
+	local command=$1 n point left=""
+
+	shift
+	[ -f "$INJECT_SO" ] || die "$INJECT_SO is missing: build it first (make)"
+	start_tracked pagekeeper 1 --mib 4
+	wait_for 5 runs
+	BEFORE=$(what_it_has killed)
+	# The first mapping is registered when nothing can be left any more; the plugin's probe has done so before that.
+	for ((n = 1; ; n++)); do
+		point="$command, track call $n"
+		rm -rf "$T/hit" "$T/faulty" "$T/next"
+		mkdir "$T/faulty" "$T/next" || die "mkdir"
+		(
+			export LD_PRELOAD=$INJECT_SO INJECT=track:$n:kill INJECT_HIT=$T/hit
+			criu_cmd "$command.log" "$command" -t "$PID" -D "$T/faulty" --track-mem
+		) 2>/dev/null
+		[ -e "$T/hit" ] || die "$point: there is none, and no descriptor has been left by those before"
+		unharmed "$point" killed
+		[ "$(what_it_has killed)" = "$BEFORE" ] || left=yes
+		[ -n "$left" ] || continue
+		criu_cmd dump.log dump -t "$PID" -D "$T/next" "$@" || die "$point: the dump failed: $(log_errors "$T/next/dump.log")"
+		wait_for 10 session_is_gone "$PID" || die "$point: the dumped program is still there"
+		restore "$T/next"
+		verify_program "$point, after the restore"
+		nothing_left "$point, after the restore" killed
+		[ -z "$left" ] || ! grep -q UFFDIO_REGISTER "$T/hit" || break
+	done
+	quit_program
+}
+
+killed_pre_dump_then_dump() {
+	killed_attach pre-dump --track-mem
+}
+
+killed_dump_then_dump() {
+	killed_attach dump --track-mem
+}
+
+killed_pre_dump_then_plain_dump() {
+	killed_attach pre-dump
+}
+
 # case_of PHASE CLASS ACTION STRIDE [POINTS]: so many points at least are to be hit, 3 if not told.
 case_of() {
 	local name
@@ -162,6 +207,9 @@ case_of() {
 	run_test "${name//-/_}" case_now
 }
 
+run_test a_dump_after_a_pre_dump_killed_while_attaching killed_pre_dump_then_dump
+run_test a_dump_after_a_dump_killed_while_attaching killed_dump_then_dump
+run_test a_plain_dump_after_a_pre_dump_killed_while_attaching killed_pre_dump_then_plain_dump
 case_of start keeper kill 2
 case_of start keeper ECONNRESET 3
 case_of start keeper ENOMEM 3

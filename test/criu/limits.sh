@@ -234,6 +234,30 @@ die_at() {
 	rm -rf "${T:?}"/[0-9]* "$T/control" "$T/program.log"
 }
 
+# A process of the program dies while read mode copies: the statistics have what is in the images.
+dies_while_copied() {
+	local n child written images
+
+	for ((n = 1; n <= 4; n++)); do
+		start_tracked pagekeeper 2 --mib 16 --children 1
+		child=$(session_pids "$PID" | grep -vx "$PID")
+		new_round
+		rm -f "$T/hit"
+		(
+			export LD_PRELOAD=$INJECT_SO INJECT=copy:$n:target INJECT_HIT=$T/hit INJECT_PID=$child
+			criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --pre-dump-mode read
+		) || die "call $n: pre-dump: $(log_errors "$DIR/pre-dump.log")"
+		[ -e "$T/hit" ] || die "there is no call $n"
+		grep -q 'Target process PID:.* not found' "$DIR/pre-dump.log" || die "call $n: the process was still there"
+		written=$(($(stat_of "$DIR" pages_written) + $(stat_of "$DIR" shpages_written)))
+		images=$(cat "$DIR"/pages-*.img | wc -c)
+		[ "$((written * 4096))" = "$images" ] || die "call $n: $written pages written, says criu, and the images have $images bytes"
+		kill_session "$PID"
+		wait_for 10 keeper_is_gone || die "call $n: the keeper stays"
+		rm -rf "${T:?}"/[0-9]* "$T/control" "$T/program.log"
+	done
+}
+
 # The program dies at some point of a round: criu ends by itself, the keeper goes.
 dies_meanwhile() {
 	local class n hits=0
@@ -295,6 +319,7 @@ run_test a_criu_that_may_open_few_files_harms_nobody few_files_for_criu
 run_test a_keeper_that_may_open_few_files_tracks_what_it_can few_files_for_the_keeper
 run_test sixty_thousand_mappings_are_right many_vmas
 run_test a_program_that_dies_in_its_first_round_leaves_nobody_behind dies_in_first
+run_test a_process_that_dies_while_it_is_copied_is_not_counted dies_while_copied
 run_test a_program_that_dies_in_a_later_round_leaves_nobody_behind dies_in_later
 run_test a_page_server_that_is_cut_off_makes_the_next_round_full page_server_cut
 finish
