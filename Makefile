@@ -128,7 +128,7 @@ tests: all $(TEST_BIN) criu-stock ## build what the tests run, run nothing
 check: ## all tests (root, long: up to 45 minutes)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
-	$(Q)$(RUN_CHECKS) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_FUZZ) $(CHECK_CRIU) $(CHECK_TORTURE)
+	$(Q)$(RUN_CHECKS) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_FUZZ) $(CHECK_CRIU) $(CHECK_TORTURE) $(CHECK_ZDTM)
 
 check-unit: $(UNIT_BIN) $(KEEPER) ## unit tests: our C code without CRIU
 	$(Q)$(RUN_CHECKS) $(CHECK_UNIT)
@@ -152,6 +152,9 @@ zdtm: tests ## CRIU's own tests and ours in its way, MODE="pre ..." FLAVORS="h n
 	$(Q)$(TEST_ENV) MODE=$(call squote,$(or $(MODE),pre)) FLAVORS=$(call squote,$(or $(FLAVORS),h)) TESTS=$(call squote,$(TESTS)) SET=$(or $(SET),all) \
 		scripts/zdtm.sh
 
+zdtm-all: tests ## all of that in all modes, for docs/zdtm.md with WRITE_DOCS=1, PART=regexp of "MODE FLAVOR" (root, hours)
+	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) PART=$(call squote,$(PART)) scripts/zdtm-all.sh
+
 bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) test/bench/bench-sparse.sh
 
@@ -172,6 +175,7 @@ CHECK_KERNEL	= --timeout=300 --may-skip $(KERNEL_BIN)
 CHECK_CRIU	= --timeout=2400 --may-skip test/run.sh
 CHECK_FUZZ	= --timeout=300 --no-skip test/fuzz/run.sh
 CHECK_TORTURE	= --timeout=600 --no-skip test/torture/torture.sh
+CHECK_ZDTM	= --timeout=1500 --may-skip test/zdtm/check.sh
 CHECK_CONTROLS	= --timeout=900 --no-skip test/controls/controls.sh
 
 install: all ## install to PREFIX, PLUGINDIR below DESTDIR (root)
@@ -197,7 +201,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls fuzz torture zdtm bench-sparse demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls fuzz torture zdtm zdtm-all bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------

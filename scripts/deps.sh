@@ -12,9 +12,11 @@ build=(gcc libc6-dev make patch xz-utils)
 # redis-tools has the program of the server, too, but not the service. clang is
 # for the sanitizers that gcc does not have.
 tests=(iproute2 procps util-linux python3 redis-tools clang libclang-rt-14-dev)
+# CRIU's own tests.
+zdtm=(libaio-dev python3-yaml python3-protobuf iptables nftables)
 
 missing=()
-for package in "${criu[@]}" "${build[@]}" "${tests[@]}"; do
+for package in "${criu[@]}" "${build[@]}" "${tests[@]}" "${zdtm[@]}"; do
 	if [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
 		missing+=("$package")
 	fi

@@ -14,7 +14,7 @@ passed=0 failed=0 skipped=0
 # report FLAVOR TEST WHY: a failure.
 report()
 {
-	printf 'FAIL %s %s: %s\n' "$@"
+	printf 'FAIL %s %s %s: %s\n' "$MODE" "$@"
 	failed=$((failed + 1))
 }
 
@@ -57,6 +57,16 @@ cause_of()
 		END { exit !found }' "$out/$1.expected"
 }
 
+# tell PASS|SKIP FLAVOR TEST [WHY]: a line for those who count them (scripts/run-checks.sh), if that is wanted.
+tell()
+{
+	if [ -n "${ZDTM_LINES:-}" ]; then
+		printf '%s %s %s %s%s\n' "$1" "$MODE" "$2" "$3" "${4:+: $4}"
+	elif [ "$1" = SKIP ]; then
+		echo "as expected: $2 $3 $4"
+	fi
+}
+
 passes_on_stock()
 {
 	grep -qx "zdtm/$2" "$here/test/zdtm/stock/$1"
@@ -70,8 +80,9 @@ judge_failures()
 		[ "$status" != again ] || echo "AGAIN $flavor $test${label:+ $label}: passed at the second try"
 		if [ "$status" != fail ]; then
 			passed=$((passed + 1))
+			tell PASS "$flavor" "$test${label:+ $label}"
 		elif cause=$(cause_of "$flavor" "$test" fail); then
-			echo "as expected: $flavor $test${label:+ $label} fails: $cause"
+			tell SKIP "$flavor" "$test${label:+ $label}" "fails, as expected: $cause"
 			skipped=$((skipped + 1))
 		else
 			note="is not on the list of expected failures"
@@ -147,8 +158,9 @@ sum_up()
 			n++; later = $8 && ($3 - 1) % ($8 + 1)
 			if (later) { l++; lw += $4; ls += $5; if ($5 > 0) inc++ } else { f++; fw += $4 }
 		}
-		END { if (n) printf "rounds: %d first, %d later, %d of these incremental; pages: first rounds wrote %d, later ones %d and left %d\n", \
-			f, l, inc, fw, lw, ls }' "$out/$flavor.rounds" | sed "s/^/$flavor /"
+		END { if (n) printf "%d %d %d %d %d %d\n", f, l, inc, fw, lw, ls }' "$out/$flavor.rounds" >"$out/$flavor.sums"
+	awk -v f="$flavor" '{ printf "%s rounds: %d first, %d later, %d of these incremental; pages: first rounds wrote %d, later ones %d and left %d\n", \
+		f, $1, $2, $3, $4, $5, $6 }' "$out/$flavor.sums"
 	if [ "$MODE" = plain ]; then
 		awk '$2 == "dump" { print $1, $4 }' "$out/$flavor.rounds" | sort -u -k 1,1 >"$work/plain-pages.$flavor"
 	elif [ -s "$work/plain-pages.$flavor" ]; then

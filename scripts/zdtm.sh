@@ -9,7 +9,8 @@
 # It works on a copy of the built tree in $BUILD/zdtm/tree. A test that fails is tried once
 # more, which is told. The run fails when a test fails that is not in test/zdtm/expected, when
 # one does not that is in there, when a round upon a parent leaves nothing to it, or what its
-# images do not have, and when nothing ran. The last line is "N passed, N failed, N skipped".
+# images do not have, and when nothing ran. The last line is "N passed, N failed, N skipped";
+# with ZDTM_LINES=1 there is a line "PASS ...", "FAIL ..." or "SKIP ..." for each test instead.
 set -u
 shopt -s extglob
 export LC_ALL=C
@@ -191,12 +192,13 @@ pre_of()
 
 run_mode()
 {
-	local flavor line began=$SECONDS
+	local flavor line began p f s
 
 	out=$work/$MODE
 	rm -rf "$out"
 	mkdir -p "$out"
 	for flavor in $FLAVORS; do
+		began=$SECONDS p=$passed f=$failed s=$skipped
 		: >"$out/$flavor.log" >"$out/$flavor.results"
 		: >"$out/$flavor.rounds"
 		: >"$out/$flavor.wanted"
@@ -210,6 +212,8 @@ run_mode()
 		done < <(runs_of_mode "$MODE")
 		[ -s "$out/$flavor.wanted" ] || continue
 		judge "$flavor"
+		echo "$MODE $flavor $((passed - p)) $((failed - f)) $((skipped - s)) $((SECONDS - began)) $(cat "$out/$flavor.sums")" \
+			>"$out/$flavor.summary"
 		echo "zdtm: $MODE, $flavor: $((SECONDS - began)) s; so far $passed passed, $failed failed, $skipped skipped"
 	done
 }
@@ -233,5 +237,5 @@ swap_on
 for MODE in $wanted_modes; do
 	run_mode
 done
-echo "$passed passed, $failed failed, $skipped skipped"
+[ -n "${ZDTM_LINES:-}" ] || echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" != 0 ]
