@@ -20,6 +20,8 @@ wanted_modes=${MODE:-pre}
 FLAVORS=${FLAVORS:-h}
 TESTS=${TESTS:-}
 SET=${SET:-all}
+# Tests wait more than they work.
+JOBS=${JOBS:-$(($(nproc) * 2))}
 # zdtm and crit need the distribution's python3, whatever else is in PATH.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 umask 0
@@ -137,7 +139,7 @@ one_run()
 	shift
 	options=("$@")
 	if [ "$1" = -a ]; then
-		options=(-T "zdtm/(?=($(set_pattern))/).*($TESTS)" -p "$(nproc)" "${@:2}")
+		options=(-T "zdtm/(?=($(set_pattern))/).*($TESTS)" -p "$JOBS" "${@:2}")
 	else
 		label="${*:3}"
 		[[ ${2#zdtm/} =~ $TESTS ]] || return 0
