@@ -12,6 +12,7 @@ here=${BASH_SOURCE[0]%/*}
 . "$here/zdtm-criu.env"
 
 export CRIU_LIBS_DIR=$ZDTM_PLUGINS
+[ "$ZDTM_MODE" != jobs ] || export CRIU_TRACK_SHMEM=1
 ns=$(readlink /proc/self/ns/pid)
 export WPTRACK_RUN_DIR=$ZDTM_RUN_DIRS/${ns//[^0-9]/}
 mkdir -p "$ZDTM_RUN_DIRS" && chmod 711 "$ZDTM_RUN_DIRS"

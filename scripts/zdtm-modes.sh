@@ -41,6 +41,10 @@ runs_of_mode()
 		echo "* -t zdtm/static/env00 --rpc --pre 2"
 		echo "* -t zdtm/static/env00 --rpc --pre 2 --page-server"
 		echo "* -t zdtm/static/maps04 --pre 2:1"
+		# With CRIU_TRACK_SHMEM: a criu that does not track shared memory must not be talked into it.
+		for test in transition/shmem static/shm static/shm-mp static/shm-unaligned static/memfd00 static/memfd01 static/memfd03; do
+			echo "* -t zdtm/$test --pre 3"
+		done
 		;;
 	again) echo "* -a --pre 2 --iters 2 -x maps04 -x bind-mount" ;;
 	lazy) echo "* -a --lazy-pages $LAZY_EXCLUDE" ;;

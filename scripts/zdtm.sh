@@ -106,6 +106,7 @@ prepare_wrapper()
 		ZDTM_STATS=$BUILD/test/criu-stats
 		ZDTM_ROUNDS=$out/$1.rounds
 		ZDTM_PRE=$2
+		ZDTM_MODE=$MODE
 		ZDTM_RUN_DIRS=$ZDTM_RUN_DIRS
 	END
 }
