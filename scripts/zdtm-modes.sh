@@ -55,7 +55,7 @@ runs_of_mode()
 			echo "h -t zdtm/transition/thread-bomb --freezecg zdtm:$test"
 			echo "h -t zdtm/transition/thread-bomb --freezecg zdtm:$test --pre 3"
 			echo "h -t zdtm/transition/thread-bomb --freezecg zdtm:$test --norst"
-			echo "h -t zdtm/wptrack/plain-threads --freezecg zdtm:$test --pre 3"
+			echo "h -t zdtm/transition/maps007 --freezecg zdtm:$test --pre 3"
 		done
 		;;
 	fault)

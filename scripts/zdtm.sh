@@ -29,6 +29,8 @@ umask 0
 work=$BUILD/zdtm
 tree=$work/tree
 swap=$work/swap
+# zdtm makes it for --freezecg, and leaves it there.
+FREEZER=/sys/fs/cgroup/freezer/zdtm
 export ZDTM_RUN_DIRS=/run/criu-wptrack-zdtm
 
 die()
@@ -79,6 +81,8 @@ end_leftovers()
 {
 	local proc exe
 
+	# A frozen process does not die.
+	[ ! -e "$FREEZER" ] || echo THAWED >"$FREEZER/freezer.state"
 	for proc in /proc/[0-9]*; do
 		exe=$(readlink "$proc/exe" 2>/dev/null)
 		[[ $exe != "$tree"/test/zdtm/* ]] || kill -KILL "${proc#/proc/}" 2>/dev/null
@@ -90,6 +94,7 @@ leave_as_found()
 	end_leftovers
 	echo "$huge" >/proc/sys/vm/nr_hugepages 2>/dev/null
 	[ ! -e "$swap" ] || { swapoff "$swap" 2>/dev/null; rm -f "$swap"; }
+	[ ! -e "$FREEZER" ] || rmdir "$FREEZER"
 	rm -rf "$ZDTM_RUN_DIRS" /run/criu.kdat.tmp
 	find /tmp -maxdepth 1 \( -name 'criu-root-*' -o -name 'zdtm_ext*' \) -newer "$work/.began" -exec rm -rf {} + 2>/dev/null
 }
@@ -114,12 +119,13 @@ prepare_wrapper()
 # zdtm_py LOG OPTION...: killed as a whole when it hangs.
 zdtm_py()
 {
-	local log=$1
+	local log=$1 limit=${ZDTM_TIMEOUT:-1800}
 
 	shift
+	[[ " $* " != *" -t "* ]] || limit=300
 	(
 		cd "$tree/test" || exit 1
-		timeout -k 30 "${ZDTM_TIMEOUT:-1800}" setsid -w /usr/bin/python3 zdtm.py run --ignore-taint --criu-bin "$out/criu" "$@" 9>&-
+		timeout -k 30 "$limit" setsid -w /usr/bin/python3 zdtm.py run --ignore-taint --criu-bin "$out/criu" "$@" 9>&-
 	) </dev/null >"$log" 2>&1
 	[ $? != 124 ] || echo "zdtm: TIMEOUT: $*"
 	end_leftovers
