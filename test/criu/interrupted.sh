@@ -314,11 +314,7 @@ dump_after_interrupted_attach() {
 		! what_it_has killed | grep -q userfaultfd || break
 	done
 	mkdir "$T/last" || die "mkdir"
-	# A CRIU that has listed the descriptors before may fail this once.
-	if ! criu_cmd dump.log dump -t "$PID" -D "$T/last"; then
-		! what_it_has killed | grep -q userfaultfd || die "it is still there: $(log_errors "$T/last/dump.log")"
-		criu_cmd dump.log dump -t "$PID" -D "$T/last" || die "the dump failed: $(log_errors "$T/last/dump.log")"
-	fi
+	criu_cmd dump.log dump -t "$PID" -D "$T/last" || die "the dump failed: $(log_errors "$T/last/dump.log")"
 	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
 	restore "$T/last"
 	verify_program "after the restore"
