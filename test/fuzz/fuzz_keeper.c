@@ -8,13 +8,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
-#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "fuzz.h"
 #include "keeper_serve.h"
 #include "targets.h"
+#include "watched.h"
 
 #define CLIENTS	  4u
 #define ENTRIES	  2u /* one less than there are processes to be tracked */
@@ -122,34 +122,6 @@ static void check_entry(const struct wptrack_entry *entry)
 	MUST(entry->session->refs == count_refs(entry->session));
 }
 
-/* What is released for later stays watched, until it has exited. */
-static void close_released(int32_t pid)
-{
-	const struct wptrack_entry *entry = table.released;
-
-	while (entry && entry->info.pid != pid)
-		entry = entry->next_released;
-	MUST(entry);
-	wptrack_table_close_released(&table, pid);
-}
-
-/* What is let go must be watched no longer, though others have the descriptor. */
-static void check_watched(void)
-{
-	struct epoll_event events[TARGETS + 1];
-	const int nr = epoll_wait(table.epfd, events, TARGETS + 1, 0);
-
-	for (int i = 0; i < nr; i++) {
-		unsigned int at = 0;
-
-		while (at < table.nr && table.entries[at]->info.pid != (int32_t)events[i].data.u64)
-			at++;
-		MUST(events[i].data.u64 & WPTRACK_EVENT_TASK);
-		if (at == table.nr)
-			close_released((int32_t)events[i].data.u64);
-	}
-}
-
 static void check_table(void)
 {
 	MUST(table.nr <= table.cap && table.nr <= table.room);
@@ -160,7 +132,7 @@ static void check_table(void)
 	for (unsigned int i = 0; i < CLIENTS; i++)
 		MUST(!peers[i].is_connected || !peers[i].client.round ||
 		     peers[i].client.round->refs == count_refs(peers[i].client.round));
-	check_watched();
+	check_watched(&table);
 }
 
 /* ---------------------------------------------------------------- what a message may change */
@@ -605,7 +577,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		leave(&peers[i]);
 	check_table();
 	wptrack_table_clear(&table);
-	check_watched();
+	check_watched(&table);
 	close(table.epfd);
 	MUST(count_fds() == fds);
 	return 0;
