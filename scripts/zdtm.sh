@@ -107,7 +107,7 @@ prepare_wrapper()
 	install -m 755 "$here/scripts/zdtm-criu.sh" "$out/criu"
 	cat >"$out/zdtm-criu.env" <<-END
 		ZDTM_CRIU=$BUILD/bin/criu
-		ZDTM_PLUGINS=$BUILD/plugins
+		ZDTM_PLUGINS=${PLUGINS:-$BUILD/plugins}
 		ZDTM_STATS=$BUILD/test/criu-stats
 		ZDTM_ROUNDS=$out/$1.rounds
 		ZDTM_PRE=$2

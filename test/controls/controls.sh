@@ -70,4 +70,7 @@ green criu/decisions.sh
 red no-unprotect criu/decisions.sh moved_back_between_neighbours_in_splice_rounds \
 	moved_back_between_neighbours_in_read_rounds
 
+green controls/zdtm.sh
+red no-unprotect controls/zdtm.sh "pre h wptrack/moved_back_between_neighbours"
+
 exit "$FAILED"
