@@ -69,7 +69,7 @@ choose_user()
 # One of the tests has its pages swapped out.
 swap_on()
 {
-	[[ $SET != stock && -z $TESTS || swapped_out_and_in =~ $TESTS ]] && [ "$(wc -l </proc/swaps)" = 1 ] || return 0
+	[[ $SET != stock && wptrack/swapped_out_and_in =~ $TESTS ]] && [ "$(wc -l </proc/swaps)" = 1 ] || return 0
 	(
 		umask 077
 		head -c 64M /dev/zero >"$swap" && mkswap "$swap" && swapon "$swap"
