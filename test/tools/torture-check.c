@@ -129,7 +129,7 @@ static void complain(struct sums *sums, unsigned int window, unsigned int i, con
 }
 
 static void judge_page(struct sums *sums, const struct oracle_proc *proc, unsigned int window, unsigned int i,
-		       uint32_t epoch, bool read_mode)
+		       uint32_t epoch, const char *mode)
 {
 	struct oracle_page page = {
 		.want_bits = atomic_load(&proc->page[window][i].want_bits),
@@ -148,19 +148,20 @@ static void judge_page(struct sums *sums, const struct oracle_proc *proc, unsign
 	if (fate[window][i] == ABSENT) {
 		/* A pre-dump in read mode leaves out what it cannot read. */
 		if (journal->epoch < epoch && born < epoch && page.want.map != ORACLE_NONE &&
-		    page.want.state == ORACLE_DATA && !(read_mode && page.want.prot == ORACLE_NO))
+		    page.want.state == ORACLE_DATA && !(!strcmp(mode, "read") && page.want.prot == ORACLE_NO))
 			complain(sums, window, i, "has content, but is not in the images", &page);
 		return;
 	}
 	sums->dumped++;
-	/* Copied pages of file mappings are dumped in every round. */
+	/* Copied pages of file mappings are dumped in every round, unreadable ones in every dump. */
 	if (born + 2 < epoch && page.want.map != ORACLE_FILE_PRIVATE &&
+	    !(!strcmp(mode, "dump") && page.want.prot == ORACLE_NO) &&
 	    !was(journal->written | journal->disturbed, journal->epoch, epoch - 2, epoch + 2))
 		sums->extra++;
 }
 
 static int judge_process(struct sums *sums, const struct oracle_proc *proc, const char *dir, uint32_t epoch,
-			 bool read_mode)
+			 const char *mode)
 {
 	uint32_t pid = atomic_load(&proc->pid);
 	int err;
@@ -176,7 +177,7 @@ static int judge_process(struct sums *sums, const struct oracle_proc *proc, cons
 	}
 	for (unsigned int window = 0; window < ORACLE_WINDOWS; window++)
 		for (unsigned int i = 0; i < ORACLE_PAGES; i++)
-			judge_page(sums, proc, window, i, epoch, read_mode);
+			judge_page(sums, proc, window, i, epoch, mode);
 	return 0;
 }
 
@@ -214,7 +215,7 @@ int main(int argc, char **argv)
 
 	epoch = (uint32_t)strtoul(argv[3], NULL, 10);
 	for (unsigned int i = 0; i < ORACLE_PROCS; i++)
-		if (judge_process(&sums, &oracle->proc[i], argv[2], epoch, !strcmp(argv[4], "read")))
+		if (judge_process(&sums, &oracle->proc[i], argv[2], epoch, argv[4]))
 			return 2;
 
 	printf("dumped %" PRIu64 " parent %" PRIu64 " missing %" PRIu64 " extra %" PRIu64 " judged %" PRIu64 "\n",
