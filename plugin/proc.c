@@ -185,9 +185,29 @@ static int next_fd(pid_t pid, int from, bool (*is_wanted)(pid_t pid, int fd))
 	return found < 0 ? -ENOENT : found;
 }
 
-static int table_has_io_uring(pid_t tid)
+/* Packets of a pipe are no direct I/O, though it has the flag. */
+static bool is_direct(pid_t pid, int fd)
 {
-	int fd = next_fd(tid, 0, is_io_uring);
+	char name[32], text[512], link[64], path[64];
+	const char *flags;
+	unsigned int mode;
+	ssize_t len;
+
+	snprintf(name, sizeof(name), "fdinfo/%d", fd);
+	if (read_proc(pid, name, text, sizeof(text)))
+		return false;
+	flags = strstr(text, "flags:");
+	if (!flags || sscanf(flags, "flags: %o", &mode) != 1 || !(mode & O_DIRECT))
+		return false;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+	len = readlink(path, link, sizeof(link));
+	return len < 5 || memcmp(link, "pipe:", 5);
+}
+
+static int table_has(pid_t tid, bool (*is_wanted)(pid_t pid, int fd))
+{
+	int fd = next_fd(tid, 0, is_wanted);
 
 	return fd == -ENOENT ? 0 : fd < 0 ? fd : 1;
 }
@@ -197,7 +217,8 @@ static bool share_descriptors(pid_t a, pid_t b)
 	return !syscall(SYS_kcmp, a, b, KCMP_FILES, 0, 0);
 }
 
-int wptrack_proc_has_io_uring(pid_t pid)
+/* In any of the descriptor tables that its threads have. */
+static int process_has(pid_t pid, bool (*is_wanted)(pid_t pid, int fd))
 {
 	pid_t tid, other = pid; /* looked at last */
 	struct dirent *entry;
@@ -205,7 +226,7 @@ int wptrack_proc_has_io_uring(pid_t pid)
 	DIR *tasks;
 	int has;
 
-	has = table_has_io_uring(pid);
+	has = table_has(pid, is_wanted);
 	if (has)
 		return has;
 
@@ -219,11 +240,21 @@ int wptrack_proc_has_io_uring(pid_t pid)
 		if (sscanf(entry->d_name, "%d", &tid) != 1 || tid == pid || share_descriptors(pid, tid) ||
 		    (other != pid && share_descriptors(other, tid)))
 			continue;
-		has = table_has_io_uring(tid);
+		has = table_has(tid, is_wanted);
 		other = tid;
 	}
 	closedir(tasks);
 	return has;
+}
+
+int wptrack_proc_has_io_uring(pid_t pid)
+{
+	return process_has(pid, is_io_uring);
+}
+
+int wptrack_proc_has_direct_io(pid_t pid)
+{
+	return process_has(pid, is_direct);
 }
 
 int wptrack_proc_next_idle_uffd(pid_t pid, int from)

@@ -39,6 +39,13 @@ int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes);
 int wptrack_proc_has_io_uring(pid_t pid);
 
 /**
+ * wptrack_proc_has_direct_io - does the process have a file open with O_DIRECT?
+ *
+ * Looked at are the descriptors of all threads. Return: 1, 0 or -errno.
+ */
+int wptrack_proc_has_direct_io(pid_t pid);
+
+/**
  * wptrack_proc_next_idle_uffd - find a userfaultfd that was never enabled
  * @pid:	process
  * @from:	lowest descriptor to look at

@@ -76,6 +76,55 @@ int wptrack_pagemap_is_armable(int pagemap_fd, uint64_t start)
 	return ret < 0 ? -errno : ret;
 }
 
+int wptrack_pagemap_find(int pagemap_fd, uint64_t start, uint64_t end, bool armable, uint64_t *ret)
+{
+	struct page_region reg;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)&reg,
+		.vec_len = 1,
+		.max_pages = 1,
+		.category_inverted = armable ? 0 : PAGE_IS_WPALLOWED,
+		.category_mask = PAGE_IS_WPALLOWED,
+		.return_mask = PAGE_IS_WPALLOWED,
+	};
+	int found;
+
+	if (start >= end)
+		return -ENOENT;
+	found = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+	if (found < 0)
+		return -errno;
+	if (!found)
+		return -ENOENT;
+	*ret = reg.start;
+	return 0;
+}
+
+int wptrack_pagemap_armed(int pagemap_fd, uint64_t start, uint64_t end, struct page_region *regs,
+			  unsigned int max_regs, uint64_t *next)
+{
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)regs,
+		.vec_len = max_regs,
+		.category_inverted = PAGE_IS_WRITTEN,
+		.category_mask = PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_WPALLOWED,
+	};
+	int ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+
+	if (ret < 0)
+		return -errno;
+	*next = scanned_up_to(&arg, ret);
+	return ret;
+}
+
 int wptrack_pagemap_collect(int pagemap_fd, struct wptrack_scan *scan)
 {
 	uint64_t boring = boring_categories(pagemap_fd);

@@ -26,6 +26,25 @@ int wptrack_pagemap_open(pid_t pid);
  */
 int wptrack_pagemap_is_armable(int pagemap_fd, uint64_t start);
 
+/**
+ * wptrack_pagemap_find - the first page that has, or has not, asynchronous write-protection
+ * @armable:	which of the two is looked for
+ * @ret:	its address
+ *
+ * Addresses where nothing is mapped are neither. Return: 0, -ENOENT when there is none, or -errno.
+ */
+int wptrack_pagemap_find(int pagemap_fd, uint64_t start, uint64_t end, bool armable, uint64_t *ret);
+
+/**
+ * wptrack_pagemap_armed - list armed pages
+ * @regs:	gets up to @max_regs sorted ranges of pages that are write-protected
+ * @next:	all up to here has been looked at
+ *
+ * A pure read. Return: number of ranges, or -errno.
+ */
+int wptrack_pagemap_armed(int pagemap_fd, uint64_t start, uint64_t end, struct page_region *regs,
+			  unsigned int max_regs, uint64_t *next);
+
 /* One collecting scan: what to look at, and what has come of it. */
 struct wptrack_scan {
 	uint64_t start;		  /* in */

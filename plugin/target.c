@@ -275,7 +275,20 @@ static int register_vma(struct wptrack_round *round, struct wptrack_target *targ
 	return 0;
 }
 
-static void consider_vma(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_vma *cr_vma)
+/* What is not told of in this round must not look as if it had been: it may have been in an earlier one. */
+static void leave_out(struct wptrack_round *round, struct wptrack_target *target, uint64_t start, uint64_t end)
+{
+	int err = wptrack_running_unarm(target, start, end);
+
+	if (!err)
+		return;
+	round->broken = true;
+	pr_warn("%d: can't un-arm %" PRIx64 "-%" PRIx64 ": %s. The next dump will be full\n", target->info.pid, start,
+		end, strerror(-err));
+}
+
+static void consider_vma(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_vma *cr_vma,
+			 bool running)
 {
 	struct wptrack_vma *vma = &target->vmas[target->nr_vmas];
 	enum wptrack_refusal refusal;
@@ -286,8 +299,8 @@ static void consider_vma(struct wptrack_round *round, struct wptrack_target *tar
 	} else if (target->nr_vmas == MAX_REGISTERED_VMAS) {
 		refusal = WPTRACK_REFUSED_LIMIT;
 	} else {
-		*vma = (struct wptrack_vma){ .start = cr_vma->start, .end = cr_vma->end };
-		err = register_vma(round, target, vma);
+		*vma = (struct wptrack_vma){ .start = cr_vma->start, .end = cr_vma->end, .told = cr_vma->start };
+		err = running ? wptrack_running_register(target, vma) : register_vma(round, target, vma);
 		if (!err) {
 			target->nr_vmas++;
 			target->info.vmas_registered++;
@@ -301,6 +314,8 @@ static void consider_vma(struct wptrack_round *round, struct wptrack_target *tar
 	}
 
 	target->info.vmas_refused[refusal]++;
+	if (target->live && cr_vma->kind == CR_MEM_TRACK_ANON && refusal != WPTRACK_REFUSED_BUSY)
+		leave_out(round, target, cr_vma->start, cr_vma->end);
 }
 
 /*
@@ -330,15 +345,37 @@ static bool has_unseen_writers(const struct wptrack_round *round, const struct w
 	       pinned;
 }
 
-int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
+/*
+ * A task is left running if it is known, and the memory behind its pid is still
+ * the one that is. While it reads with O_DIRECT, the device writes to pages that
+ * may be collected and copied at the same time.
+ */
+static int take_running(struct wptrack_round *round, struct wptrack_target *target)
 {
-	uint64_t begin = now_us();
-	unsigned int i;
+	struct wptrack_task now = { 0 };
 	int err;
 
-	err = wptrack_proc_identify(task->pid, &target->info);
+	/* To ask the keeper voids what has been committed, so this comes first. */
+	if (wptrack_proc_has_direct_io(target->info.pid))
+		return -EAGAIN;
+
+	err = take_known(round, target);
 	if (err)
-		return err;
+		return err == -ENOENT || err == -ENODATA ? -EAGAIN : err;
+
+	target->pagemap = wptrack_pagemap_open(target->info.pid);
+	if (target->pagemap < 0)
+		return target->pagemap;
+
+	err = wptrack_proc_identify(target->info.pid, &now);
+	if (!err && (now.start_time != target->info.start_time || now.mm_stamp != target->info.mm_stamp))
+		return -EAGAIN;
+	return err;
+}
+
+static int take_stopped(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
+{
+	int err;
 
 	err = take_known(round, target);
 	if (err == -ENOENT || err == -ENODATA)
@@ -350,12 +387,31 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 	if (target->pagemap < 0)
 		return target->pagemap;
 
+	task->needs_stop = task->live && wptrack_proc_has_direct_io(task->pid);
+	return 0;
+}
+
+int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
+{
+	uint64_t begin = now_us();
+	unsigned int i;
+	int err;
+
+	err = wptrack_proc_identify(task->pid, &target->info);
+	if (err)
+		return err;
+
+	target->live = task->live;
+	err = task->running ? take_running(round, target) : take_stopped(round, target, task);
+	if (err)
+		return err;
+
 	target->vmas = calloc(task->nr_vmas, sizeof(*target->vmas));
 	if (!target->vmas)
 		return -ENOMEM;
 
 	for (i = 0; i < task->nr_vmas; i++)
-		consider_vma(round, target, &task->vmas[i]);
+		consider_vma(round, target, &task->vmas[i], task->running);
 
 	/* If it cannot be told, it has one. */
 	target->io_uring = wptrack_proc_has_io_uring(task->pid) != 0;
@@ -433,12 +489,16 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 		return -ENOENT;
 
 	/*
-	 * On failure some pages may have been reset; CRIU dumps all from
-	 * req->next on, and with that they are what the parent has.
+	 * On failure some pages may have been reset. If the task is stopped, CRIU
+	 * dumps all from req->next on, and with that they are what the parent has.
+	 * Otherwise it has them forgotten.
 	 */
-	err = wptrack_pagemap_collect(target->pagemap, &scan);
+	target->ran |= req->running;
+	err = req->running ? wptrack_running_collect(target, vma, &scan) :
+			     wptrack_pagemap_collect(target->pagemap, &scan);
 	if (err) {
-		vma->accounted = true;
+		if (!req->running)
+			vma->told = vma->end;
 		return err;
 	}
 
@@ -457,17 +517,21 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 
 	req->nr_ranges = scan.nr_regs;
 	req->next = scan.next;
-	vma->accounted = scan.next == vma->end;
+	vma->told = scan.next;
 	target->spent_us += now_us() - begin;
 	return 0;
 }
 
 static int forget_in_vma(struct wptrack_target *target, struct wptrack_vma *vma, uint64_t start, uint64_t end)
 {
-	int err = wptrack_control("no-forget") ? 0 : wptrack_uffd_unprotect(target->uffd, start, end);
+	int err = 0;
 
-	if (!err && start == vma->start && end == vma->end)
-		vma->accounted = true;
+	if (!wptrack_control("no-forget"))
+		err = target->live ? wptrack_running_unarm(target, start, end) :
+				     wptrack_uffd_unprotect(target->uffd, start, end);
+
+	if (!err && start <= vma->told && end > vma->told)
+		vma->told = end;
 
 	/* The process has gone, or has mapped something else there, which is not armed. */
 	if (err == -ESRCH || (err == -ENOENT && end - start == PAGE_BYTES))
@@ -490,6 +554,18 @@ int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_
 			err = ret;
 	}
 	return err;
+}
+
+/* Has it begun to do what nobody can see, while it ran and was collected? */
+bool wptrack_target_may_have_missed(const struct wptrack_target *target)
+{
+	uint64_t pinned;
+	int pid = target->info.pid;
+
+	if (!target->ran || target->gone || target->basis == WPTRACK_BASIS_UNTRUSTED)
+		return false;
+	return wptrack_proc_has_direct_io(pid) == 1 || wptrack_proc_has_io_uring(pid) == 1 ||
+	       (!wptrack_proc_pinned(pid, &pinned) && pinned);
 }
 
 void wptrack_target_release(struct wptrack_target *target)

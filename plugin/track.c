@@ -152,6 +152,11 @@ int wptrack_track_attach(struct wptrack_round *round, struct cr_mem_track_task *
 	}
 
 	err = wptrack_target_attach(round, target, task);
+	if (err == -EAGAIN && task->running) {
+		wptrack_target_release(target);
+		round->nr_targets--;
+		return err;
+	}
 	if (err) {
 		target->basis = WPTRACK_BASIS_UNTRACKED;
 		pr_warn("Can't track %d (%s): it is dumped in full\n", task->pid, strerror(-err));
@@ -194,8 +199,8 @@ static bool all_accounted(const struct wptrack_target *target)
 {
 	size_t i;
 
-	for (i = 0; i < target->nr_vmas; i++) {
-		if (target->vmas[i].accounted)
+	for (i = 0; i < target->nr_vmas && !target->gone; i++) {
+		if (target->vmas[i].told == target->vmas[i].end)
 			continue;
 		pr_warn("%d: %" PRIx64 "-%" PRIx64 " has been registered but not collected\n", target->info.pid,
 			target->vmas[i].start, target->vmas[i].end);
@@ -273,9 +278,17 @@ static int commit(struct wptrack_round *round, int image_dir, bool final)
 	size_t i;
 	int err;
 
-	for (i = 0; i < round->nr_targets; i++)
-		if (!all_accounted(&round->targets[i]))
+	for (i = 0; i < round->nr_targets; i++) {
+		struct wptrack_target *target = &round->targets[i];
+
+		if (!all_accounted(target))
 			round->broken = true;
+		if (wptrack_target_may_have_missed(target)) {
+			target->basis = WPTRACK_BASIS_UNTRUSTED;
+			pr_warn("%d has begun to use O_DIRECT, pinned memory or asynchronous I/O meanwhile: "
+				"its next dump will be full\n", target->info.pid);
+		}
+	}
 	if (round->broken)
 		return -ESTALE;
 

@@ -17,6 +17,7 @@
 #include "session.h"
 #include "wire.h"
 
+struct wptrack_scan;
 struct cr_mem_track_task;
 struct cr_mem_track_collect;
 
@@ -25,13 +26,19 @@ struct wptrack_vma {
 	uint64_t start;
 	uint64_t end;
 	bool armed;	/* registered before this round, so its clean pages are proven to be clean */
-	bool accounted; /* collected or forgotten to its end in this round */
+	bool changed;	/* parts of it are other mappings now */
+	uint64_t told;	/* all up to here has been collected or forgotten in this round */
+	uint64_t limit; /* if it has changed: registered up to here, as far as is known */
 };
 
 struct wptrack_target {
 	struct wptrack_task info;
 	enum wptrack_basis basis;
 	bool io_uring; /* it has one open */
+	bool live;     /* it runs while it is collected or copied */
+	bool ran;      /* it did while it was collected */
+	bool gone;     /* its memory has been given up meanwhile */
+	uint64_t window; /* how much is looked at in one go while it runs */
 	int uffd;
 	int pagemap;
 	struct wptrack_vma *vmas; /* sorted */
@@ -66,10 +73,11 @@ struct wptrack_round {
 int wptrack_track_start(struct wptrack_round *round, int image_dir, bool track, bool has_parent);
 
 /**
- * wptrack_track_attach - take a seized task into the round
+ * wptrack_track_attach - take a task into the round, seized or running
  * @task:	marks which of its VMAs are tracked
  *
- * Return: 0, or -errno when the task is not tracked: all of it is to be dumped.
+ * Return: 0, -EAGAIN for a running task that has to be stopped first, or -errno
+ * when the task is not tracked: all of it is to be dumped.
  */
 int wptrack_track_attach(struct wptrack_round *round, struct cr_mem_track_task *task);
 
@@ -98,11 +106,17 @@ int wptrack_track_forget(struct wptrack_round *round, int pid, uint64_t start, u
  */
 int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final, bool ok, bool keep);
 
+/* In running.c: what can be done to a task that runs, whose mappings may change at any time. */
+int wptrack_running_register(struct wptrack_target *target, struct wptrack_vma *vma);
+int wptrack_running_collect(struct wptrack_target *target, struct wptrack_vma *vma, struct wptrack_scan *scan);
+int wptrack_running_unarm(struct wptrack_target *target, uint64_t start, uint64_t end);
+
 /* In target.c. tidy: what an interrupted attach has left in a task that is not to be tracked is closed there. */
 int wptrack_target_tidy(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);
 int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);
 int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_collect *req);
 int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_t end);
+bool wptrack_target_may_have_missed(const struct wptrack_target *target);
 void wptrack_target_release(struct wptrack_target *target);
 
 #endif
