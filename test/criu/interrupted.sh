@@ -91,7 +91,8 @@ no_keeper_listens() {
 }
 
 # at_each PHASE CLASS ACTION STRIDE: PHASE is start (the keeper is started, and is where it happens), first (the
-# program is not tracked yet), later, read (the same in read mode) or dump (--leave-running).
+# program is not tracked yet), later, read (the same in read mode), live (the same while the program runs),
+# live-first or dump (--leave-running).
 at_each() {
 	local phase=$1 class=$2 action=$3 stride=$4 n point failed=0 hit=0 rc killed=""
 
@@ -106,7 +107,7 @@ at_each() {
 		point="$phase, $class call $n, $action"
 		if [ "$phase" = start ]; then
 			no_keeper
-		elif [ "$phase" = first ]; then
+		elif [[ $phase == *first ]]; then
 			"$WPTRACK" release --all >/dev/null 2>&1
 		else
 			plain_round base || die "$point: no base: $(log_errors "$DIR/pre-dump.log")"
@@ -122,6 +123,9 @@ at_each() {
 			later) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir ../base ;;
 			read) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir ../base \
 				--pre-dump-mode read ;;
+			live) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir ../base \
+				--pre-dump-mode live ;;
+			live-first) criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/faulty" --track-mem --pre-dump-mode live ;;
 			dump) criu_cmd dump.log dump -t "$PID" -D "$T/faulty" --track-mem --prev-images-dir ../base --leave-running ;;
 			esac
 		) 2>/dev/null
@@ -133,7 +137,7 @@ at_each() {
 			right_after "$point" faulty
 		else
 			failed=$((failed + 1))
-			if [ "$phase" = first ] || [ "$phase" = start ]; then
+			if [[ $phase == *first ]] || [ "$phase" = start ]; then
 				plain_round base || die "$point: the next round failed: $(log_errors "$DIR/pre-dump.log")"
 			fi
 			right_after "$point" base
@@ -146,7 +150,7 @@ at_each() {
 		fi
 	done
 	[ "$rc" = 0 ] || die "$point: failed without a fault"
-	[ "$phase" = first ] || [ "$phase" = start ] || [ "$(stat_of "$T/faulty" pages_skipped_parent)" -gt 500 ] ||
+	[[ $phase == *first ]] || [ "$phase" = start ] || [ "$(stat_of "$T/faulty" pages_skipped_parent)" -gt 500 ] ||
 		die "without a fault, the round leaves nothing to its parent"
 	[ "$hit" -ge "${5:-3}" ] || die "only $hit points were hit"
 	echo "$hit $failed" >>"$POINTS"
@@ -238,6 +242,18 @@ case_of later image kill 13
 case_of read image EIO 11
 case_of read copy short 1 2
 case_of read copy EFAULT 1 2
+case_of live-first track kill 9
+case_of live-first track ENOMEM 9
+case_of live track kill 9
+case_of live track EPERM 9
+case_of live track ENOMEM 9
+case_of live track late-EPERM 7
+case_of live track keeper 11
+case_of live image kill 13
+case_of live image EIO 11
+case_of live image short 11
+case_of live mem EIO 1 2
+case_of live mem short 1 2
 case_of later record EIO 1 1
 case_of later record short 1 1
 case_of dump image EIO 40

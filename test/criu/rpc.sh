@@ -56,6 +56,9 @@ rpc_chain() {
 	write_pages 300
 	rpc_round pre-dump --read
 	write_pages 300
+	rpc_round pre-dump --live
+	[ "$(stat_of "$DIR" frozen_time)" = 0 ] || die "a live pre-dump has stopped the program"
+	write_pages 300
 	rpc_round dump
 	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
 	restore_and_verify

@@ -11,6 +11,7 @@
  *		pidfd_getfd alone
  *	image	what is written to, renamed or removed in the directory INJECT_DIR
  *	copy	process_vm_readv, which copies pages of a running program
+ *	mem	reading the memory of a running program through /proc/PID/mem
  *	record	what is read of session records
  *
  * ACTION is kill (SIGKILL to itself before the call), keeper (SIGKILL to the
@@ -301,7 +302,7 @@ ssize_t process_vm_readv(pid_t pid, const struct iovec *local, unsigned long nr_
 	return REAL(process_vm_readv)(pid, local, nr_local, remote, nr_remote, flags);
 }
 
-static bool is_record(int fd)
+static bool is_named(int fd, const char *name)
 {
 	char link[32], path[512];
 	ssize_t len;
@@ -311,12 +312,27 @@ static bool is_record(int fd)
 	if (len < 0)
 		return false;
 	path[len] = '\0';
-	return strstr(path, "/wptrack.img");
+	return strstr(path, name);
+}
+
+ssize_t pread64(int fd, void *buf, size_t len, off64_t offset)
+{
+	if (planned_for && !strcmp(plan.class, "mem") && is_named(fd, "/mem")) {
+		enum what what = at("mem", "pread");
+
+		if (what == FAIL || what == FAIL_LATE) {
+			errno = plan.error;
+			return -1;
+		}
+		if (what == SHORT && len > 1)
+			len /= 2;
+	}
+	return REAL(pread64)(fd, buf, len, offset);
 }
 
 ssize_t read(int fd, void *buf, size_t len)
 {
-	if (planned_for && !strcmp(plan.class, "record") && is_record(fd)) {
+	if (planned_for && !strcmp(plan.class, "record") && is_named(fd, "/wptrack.img")) {
 		enum what what = at("record", "read");
 
 		if (what == FAIL || what == FAIL_LATE) {

@@ -10,12 +10,14 @@
  * A write is: note the new sequence number, fill the page. Both happen in one
  * thread that owns the page, so at any pause the two agree.
  */
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #include "control.h"
@@ -86,7 +88,8 @@ struct worker {
 
 static struct {
 	unsigned long mib, rate, threads, children;
-	const char *control;
+	bool spin;
+	const char *control, *direct;
 } opt = { .mib = 256, .rate = 2000, .threads = 1 };
 
 static struct control *ctl;
@@ -392,6 +395,18 @@ static uint32_t share_pages(void)
 	return (uint32_t)(opt.mib * 256 / opt.threads);
 }
 
+/*
+ * Neither writes nor calls: the scheduler takes the processor away, but it never
+ * gives it up, unless it is stopped. The driver counts that (voluntary switches).
+ */
+static void *spin(void *arg)
+{
+	prctl(PR_SET_NAME, "spin");
+	for (;;)
+		__asm__ volatile("pause");
+	return arg;
+}
+
 /* Fork the children; each goes on with the parent's blocks, shared until written, and some of its own. */
 static void fork_children(void)
 {
@@ -413,6 +428,7 @@ static void fork_children(void)
 static void start(void)
 {
 	uint32_t pages = share_pages();
+	pthread_t spinner;
 
 	slot = control_take_slot(ctl, 0);
 	for (unsigned int t = 0; t < opt.threads; t++) {
@@ -427,6 +443,10 @@ static void start(void)
 			die("cannot create a thread");
 	while (atomic_load(&ready) != opt.threads - 1)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	if (opt.spin && pthread_create(&spinner, NULL, spin, NULL))
+		die("cannot create a thread");
+	if (opt.direct && open(opt.direct, O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC, 0600) < 0)
+		die("cannot open a file with O_DIRECT");
 	atomic_store(&slot->state, CONTROL_RUNNING);
 }
 
@@ -447,7 +467,8 @@ static void parse_options(int argc, char **argv)
 	static const struct option options[] = {
 		{ "mib", required_argument, NULL, 'm' },      { "control", required_argument, NULL, 'c' },
 		{ "rate", required_argument, NULL, 'r' },     { "threads", required_argument, NULL, 't' },
-		{ "children", required_argument, NULL, 'k' }, { NULL, 0, NULL, 0 },
+		{ "children", required_argument, NULL, 'k' }, { "spin", no_argument, NULL, 's' },
+		{ "direct", required_argument, NULL, 'd' },   { NULL, 0, NULL, 0 },
 	};
 	int o;
 
@@ -462,8 +483,13 @@ static void parse_options(int argc, char **argv)
 			opt.threads = parse_number(optarg, 1, MAX_THREADS);
 		else if (o == 'k')
 			opt.children = parse_number(optarg, 0, CONTROL_SLOTS - 1);
+		else if (o == 's')
+			opt.spin = true;
+		else if (o == 'd')
+			opt.direct = optarg;
 		else
-			die("usage: pagekeeper --control FILE [--mib N] [--rate PAGES] [--threads N] [--children N]");
+			die("usage: pagekeeper --control FILE [--mib N] [--rate PAGES] [--threads N] [--children N] "
+			    "[--spin] [--direct FILE]");
 	}
 	if (!opt.control)
 		die("--control FILE is missing");

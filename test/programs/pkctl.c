@@ -107,7 +107,7 @@ static int usage(void)
 			"       pkctl FILE epoch N\n"
 			"       pkctl FILE dirtied FROM TO\n"
 			"       pkctl FILE wait-writes PAGES [TIMEOUT]\n"
-			"       pkctl FILE writes|pids\n");
+			"       pkctl FILE writes|beats|pids\n");
 	return 2;
 }
 
@@ -139,6 +139,8 @@ static int run(int argc, char **argv)
 		return 0;
 	if (!strcmp(cmd, "writes"))
 		return printf("%" PRIu64 "\n", sum_writes()) < 0;
+	if (!strcmp(cmd, "beats"))
+		return printf("%" PRIu64 "\n", (uint64_t)atomic_load(&ctl->slot[0].heartbeat)) < 0;
 	if (!strcmp(cmd, "pids"))
 		return print_pids();
 	if (argc > 4)

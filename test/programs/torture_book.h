@@ -80,7 +80,7 @@ static struct {
 	uint64_t seed;
 	const char *data_path;
 	int data_fd;   /* the file that is mapped privately and read */
-	int direct_fd; /* the same with O_DIRECT, -1: cannot be had */
+	int direct_fd; /* the same with O_DIRECT, -1: there is none */
 	char **argv;
 } conf = { .threads = 2, .processes = 2 };
 

@@ -3,7 +3,7 @@
  * criu-rpc: drive `criu swrk` as container runtimes do.
  *
  *   criu-rpc CRIU check
- *   criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read] [--no-track]
+ *   criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read|--live] [--no-track]
  *
  * CRIU gets pipes for its output. When it is done, both pipes and the socket
  * must reach end of file at once: a daemon that CRIU started and that kept one
@@ -203,6 +203,9 @@ static int parse_flags(int argc, char **argv, CriuOpts *opts)
 		} else if (!strcmp(argv[i], "--leave-running")) {
 			opts->has_leave_running = true;
 			opts->leave_running = true;
+		} else if (!strcmp(argv[i], "--live")) {
+			opts->has_pre_dump_mode = true;
+			opts->pre_dump_mode = CRIU_PRE_DUMP_MODE__LIVE;
 		} else if (!strcmp(argv[i], "--read")) {
 			opts->has_pre_dump_mode = true;
 			opts->pre_dump_mode = CRIU_PRE_DUMP_MODE__VM_READ;
@@ -255,7 +258,7 @@ int main(int argc, char **argv)
 
 	if (!check && !pre && !dump) {
 		fprintf(stderr, "usage: criu-rpc CRIU check\n"
-				"       criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read] [--no-track]\n");
+				"       criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read|--live] [--no-track]\n");
 		return 2;
 	}
 	ret = swrk_start(argv[1], &w);

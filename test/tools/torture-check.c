@@ -2,13 +2,14 @@
 /*
  * torture-check ORACLE DIR EPOCH MODE: compare what a round wrote with what the
  * torture program did (oracle.h). EPOCH is the one the round lies in, MODE is
- * splice, read or dump.
+ * splice, read, live or dump.
  *
  * A page that was written since the round before and is left to the parent is
  * missing, and so is one that has been there for long and is in no image. A page
- * that is dumped though neither written nor disturbed is extra. Prints
+ * that is dumped though neither written nor disturbed is extra. In live mode, one
+ * that has been there for long and is in no image is left for later. Prints
  *
- *	dumped N parent N missing N extra N judged N
+ *	dumped N parent N missing N extra N judged N later N
  *
  * and a line for each of the first missing pages. Exit status: 0, 1 if a page
  * is missing, 2 if the comparison could not be made.
@@ -39,7 +40,7 @@
 enum fate { ABSENT, DUMPED, PARENT };
 
 struct sums {
-	uint64_t dumped, parent, missing, extra, judged;
+	uint64_t dumped, parent, missing, extra, judged, later;
 };
 
 static uint8_t fate[ORACLE_WINDOWS][ORACLE_PAGES];
@@ -146,9 +147,16 @@ static void judge_page(struct sums *sums, const struct oracle_proc *proc, unsign
 		return;
 	}
 	if (fate[window][i] == ABSENT) {
-		/* A pre-dump in read mode leaves out what it cannot read. */
-		if (journal->epoch < epoch && born < epoch && page.want.map != ORACLE_NONE &&
-		    page.want.state == ORACLE_DATA && !(!strcmp(mode, "read") && page.want.prot == ORACLE_NO))
+		/*
+		 * A pre-dump in read mode leaves out what it cannot read, one of a running
+		 * program mappings that change meanwhile.
+		 */
+		if (journal->epoch >= epoch || born >= epoch || page.want.map == ORACLE_NONE ||
+		    page.want.state != ORACLE_DATA)
+			return;
+		if (!strcmp(mode, "live"))
+			sums->later++;
+		else if (strcmp(mode, "read") || page.want.prot != ORACLE_NO)
 			complain(sums, window, i, "has content, but is not in the images", &page);
 		return;
 	}
@@ -198,7 +206,7 @@ int main(int argc, char **argv)
 	int fd;
 
 	if (argc != 5 && (argc != 3 || (strcmp(argv[2], "operations") && strcmp(argv[2], "moves")))) {
-		fprintf(stderr, "usage: torture-check ORACLE DIR EPOCH splice|read|dump\n"
+		fprintf(stderr, "usage: torture-check ORACLE DIR EPOCH splice|read|live|dump\n"
 				"       torture-check ORACLE operations|moves\n");
 		return 2;
 	}
@@ -218,7 +226,8 @@ int main(int argc, char **argv)
 		if (judge_process(&sums, &oracle->proc[i], argv[2], epoch, argv[4]))
 			return 2;
 
-	printf("dumped %" PRIu64 " parent %" PRIu64 " missing %" PRIu64 " extra %" PRIu64 " judged %" PRIu64 "\n",
-	       sums.dumped, sums.parent, sums.missing, sums.extra, sums.judged);
+	printf("dumped %" PRIu64 " parent %" PRIu64 " missing %" PRIu64 " extra %" PRIu64 " judged %" PRIu64
+	       " later %" PRIu64 "\n",
+	       sums.dumped, sums.parent, sums.missing, sums.extra, sums.judged, sums.later);
 	return sums.missing ? 1 : 0;
 }

@@ -43,13 +43,14 @@ judge() {
 	[ -z "$why" ] || die "seed $LIFE, round $ROUND ($1): $why"
 	out=$("$TEST_BIN/torture-check" "$T/oracle" "$DIR" $((EPOCH - 1)) "$1" 2>"$T/missing") ||
 		die "seed $LIFE, round $ROUND ($1): $out; $(head -n 3 "$T/missing" | tr '\n' ' ')"
-	# dumped N parent N missing N extra N judged N
-	read -r _ DUMPED _ PARENT _ _ _ EXTRA _ JUDGED <<<"$out"
+	# dumped N parent N missing N extra N judged N later N
+	read -r _ DUMPED _ PARENT _ _ _ EXTRA _ JUDGED _ LATER <<<"$out"
 	[ "$DUMPED" -gt 0 ] || die "seed $LIFE, round $ROUND: no page of a window is in the images"
 	count rounds 1
 	count judged "$JUDGED"
 	count parent "$PARENT"
 	count dumped "$DUMPED"
+	count later "$LATER"
 	# Full, or nothing to compare with: dumping everything is what is expected.
 	[ "$PARENT" != 0 ] || return 0
 	count extra "$EXTRA"
@@ -68,8 +69,12 @@ one_round() {
 		judge dump
 		return
 	fi
-	dice 2
-	mode=$([ "$REPLY" = 0 ] && echo splice || echo read)
+	dice 6
+	case $REPLY in
+	0) mode=splice ;;
+	1) mode=read ;;
+	*) mode=live ;;
+	esac
 	dice 10
 	if [ "$REPLY" = 0 ] && [ "$ROUND" -ge 2 ]; then
 		# Not the last round: full, and right all the same.
@@ -102,14 +107,19 @@ end_chain() {
 }
 
 new_chain() {
+	local mode
+
+	dice 2
+	mode=$([ "$REPLY" = 0 ] && echo splice || echo live)
 	ROUND=$((ROUND + 1))
 	mkdir "$T/$ROUND" || die "mkdir"
 	PREV=()
 	DIR=$T/$ROUND
 	epoch_next
-	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem || die "pre-dump: $(log_errors "$DIR/pre-dump.log")"
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --pre-dump-mode "$mode" ||
+		die "pre-dump: $(log_errors "$DIR/pre-dump.log")"
 	epoch_next
-	judge splice
+	judge "$mode"
 	assert_full "a chain begins"
 }
 
@@ -151,6 +161,6 @@ done
 
 echo "torture: $(total operations) operations, $(total rounds) rounds ($(total broken) on a wrong parent)," \
 	"$(total restores) restores, $(total compared) pages compared in memory, $(total judged) with the journal:" \
-	"$(total dumped) dumped, $(total parent) left to the parent, $(total extra) of the dumped without reason;" \
+	"$(total dumped) dumped, $(total parent) left to the parent, $(total extra) of the dumped without reason, $(total later) left for later;" \
 	"$(total moves) mremap() failed half-way with EFAULT"
 finish

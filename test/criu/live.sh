@@ -1,0 +1,304 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Pre-dumps that leave the program running.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+exec_under_reaper "$@"
+
+# spin_switches: how often the thread that never gives its processor up has done so, which is when it was stopped.
+spin_switches() {
+	local task
+
+	for task in /proc/"$PID"/task/*; do
+		if [ "$(cat "$task/comm")" = spin ]; then
+			awk '/^voluntary_ctxt_switches:/ { print $2 }' "$task/status"
+			return
+		fi
+	done
+}
+
+# watched COMMAND...: run it while all threads of the program are looked at. Sets STOPPED, TRACED, SWITCHES.
+watched() {
+	local watcher out before
+
+	before=$(spin_switches)
+	"$TEST_BIN/watch-stops" "$PID" >"$T/watched" &
+	watcher=$!
+	sleep 0.1
+	"$@"
+	kill "$watcher"
+	wait "$watcher" || die "the program could not be looked at"
+	out=$(cat "$T/watched")
+	SWITCHES=$(($(spin_switches) - before))
+	# looks N stopped N traced N
+	read -r _ LOOKS _ STOPPED _ TRACED <<<"$out"
+	[ "$LOOKS" -gt 100 ] || die "it was hardly looked at: $out"
+}
+
+live_round() {
+	pre_dump --pre-dump-mode live "$@"
+}
+
+assert_no_stop() {
+	[ "$(stat_of "$DIR" frozen_time)" = 0 ] || die "round $ROUND says that the program was stopped"
+	[ "$(stat_of "$DIR" freezing_time)" = 0 ] || die "round $ROUND says that the program was stopped"
+}
+
+# Seen from outside: no thread is ever stopped or traced, and the one that never sleeps goes on doing so.
+nobody_is_stopped() {
+	local beats i
+
+	start_tracked pagekeeper 1 --mib 128 --threads 2 --spin
+	watched live_round
+	[ "$SWITCHES" -gt 0 ] || die "the first round has to stop the program, and nothing was seen of it"
+	for ((i = 0; i < 5; i++)); do
+		write_pages 300
+		beats=$(ctl beats)
+		watched live_round
+		[ "$SWITCHES" = 0 ] || die "round $ROUND: a thread that never sleeps was stopped $SWITCHES times"
+		[ "$STOPPED" = 0 ] && [ "$TRACED" = 0 ] || die "round $ROUND: a thread was seen stopped or traced: $(cat "$T/watched")"
+		[ "$(ctl beats)" -gt "$beats" ] || die "round $ROUND: the program's heart stood still"
+		assert_no_stop
+		assert_incremental
+	done
+	# The same look at a round that does stop it.
+	watched pre_dump --pre-dump-mode splice
+	[ "$SWITCHES" -gt 0 ] && [ "$TRACED" -gt 0 ] || die "a stop is not seen: $SWITCHES switches, $(cat "$T/watched")"
+	final_dump
+	restore_and_verify
+	quit_program
+}
+
+# chain PROGRAM PROCESSES MODE... -- [OPTION...]
+chain() {
+	local program=$1 processes=$2 modes=() mode
+
+	shift 2
+	while [ "$1" != -- ]; do
+		modes+=("$1")
+		shift
+	done
+	shift
+	start_tracked "$program" "$processes" "$@"
+	for mode in "${modes[@]}"; do
+		pre_dump --pre-dump-mode "$mode"
+		if [ "$ROUND" = 1 ]; then
+			assert_full "there is no parent"
+		else
+			assert_incremental
+			[ "$mode" != live ] || assert_no_stop
+		fi
+		write_pages 300
+	done
+	final_dump
+	assert_incremental
+	restore_and_verify
+	# The restored program is tracked anew.
+	ROUND=0 T=$T/again
+	mkdir "$T" || die "mkdir"
+	live_round
+	assert_full "there is no parent"
+	write_pages 300
+	live_round
+	assert_incremental
+	T=${T%/again}
+	quit_program
+}
+
+live_chain() {
+	chain pagekeeper 1 live live live live -- --mib 64
+}
+
+mixed_chain() {
+	chain pagekeeper 1 splice live read live splice read live live -- --mib 48
+}
+
+tree_chain() {
+	chain pagekeeper 4 live live splice live -- --mib 48 --threads 3 --children 3
+}
+
+asan_chain() {
+	chain pagekeeper-asan 3 live live read live -- --mib 48 --children 2
+}
+
+msan_chain() {
+	sanitized_chain clang-msan
+}
+
+tsan_chain() {
+	sanitized_chain clang-tsan
+}
+
+# Shadow memory is written several times as often as the program knows.
+sanitized_chain() {
+	[ -x "$TEST_BIN/pagekeeper-$1" ] || die "pagekeeper-$1 is missing: build it first (make)"
+	start_tracked "pagekeeper-$1" 1 --mib 32
+	live_round
+	write_pages 300
+	live_round
+	assert_no_stop
+	[ "$(stat_of "$DIR" pages_written)" -lt $(($(stat_of "$DIR" pages_skipped_parent) / 2)) ] ||
+		die "round $ROUND wrote $(stat_of "$DIR" pages_written) pages"
+	write_pages 300
+	final_dump
+	restore_and_verify
+	quit_program
+}
+
+# Only the process that is new is stopped.
+new_child() {
+	start_tracked pagekeeper 2 --mib 32 --children 1 --spin
+	live_round
+	write_pages 300
+	"$WPTRACK" release "$(child_of "$PID")" >/dev/null || die "wptrack release"
+	watched live_round
+	[ "$SWITCHES" = 0 ] && [ "$TRACED" = 0 ] || die "the parent was stopped for its child: $(cat "$T/watched")"
+	[ "$(stat_of "$DIR" frozen_time)" -gt 0 ] || die "the child was not stopped, though it is new"
+	write_pages 300
+	live_round
+	assert_no_stop
+	assert_incremental
+	final_dump
+	restore_and_verify
+	quit_program
+}
+
+child_of() {
+	cat "/proc/$1/task/$1/children" | awk '{ print $1 }'
+}
+
+# A device that writes to pages while they are collected is not seen.
+direct_io() {
+	local log
+
+	start_tracked pagekeeper 1 --mib 32 --direct "$T/direct"
+	live_round
+	write_pages 300
+	live_round
+	log=$DIR/pre-dump.log
+	grep -q 'is stopped while it is collected' "$log" || die "O_DIRECT was not noticed"
+	[ "$(stat_of "$DIR" frozen_time)" -gt 0 ] || die "it was not stopped"
+	assert_incremental
+	final_dump
+	assert_incremental
+	restore_and_verify
+	quit_program
+}
+
+page_server() {
+	local kind
+
+	start_tracked pagekeeper 2 --mib 32 --children 1
+	for kind in pre-dump pre-dump pre-dump dump; do
+		new_round
+		mkdir -p "$T/server/$ROUND" || die "mkdir"
+		start_page_server "$T/server/$ROUND" ${PREV:+"../$((ROUND - 1))"}
+		epoch_next
+		criu_cmd "$kind.log" "$kind" -t "$PID" -D "$DIR" --track-mem "${PREV[@]}" --pre-dump-mode live \
+			--page-server --address 127.0.0.1 --port "$PORT" ||
+			die "$kind $ROUND failed: $(log_errors "$DIR/$kind.log")"
+		epoch_next
+		wait "$SERVER" || die "the page server failed: $(log_errors "$T/server/$ROUND/page-server.log")"
+		[ "$ROUND" = 1 ] || assert_incremental
+		[ "$kind" = dump ] || write_pages 300
+	done
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	find "$DIR" -name '*.img' -exec cp -n {} "$T/server/$ROUND/" \;
+	restore_and_verify "$T/server/$ROUND"
+	quit_program
+}
+
+blocks() {
+	find "$1" -name 'pages-*.img' -printf '%b\n' | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+dedup() {
+	local before
+
+	start_tracked pagekeeper 1 --mib 32 --rate 20000
+	live_round --auto-dedup
+	before=$(blocks "$T/1")
+	write_pages 4000
+	live_round --auto-dedup
+	[ "$(blocks "$T/1")" -lt "$before" ] || die "nothing was punched out of the parent"
+	final_dump --auto-dedup
+	restore_and_verify
+	quit_program
+}
+
+# 32 MiB at 64 MiB/s; it cannot be faster, and criu's own memory stays what it is.
+rate_and_memory() {
+	local begin took rss
+
+	start_tracked pagekeeper 1 --mib 32 --rate 100
+	new_round
+	epoch_next
+	begin=${EPOCHREALTIME/./}
+	timeout -k 5 "$CRIU_TIMEOUT" "$TEST_BIN/measure" "$T/cost" "$CRIU" pre-dump -t "$PID" -D "$DIR" --track-mem \
+		--pre-dump-mode live --pre-dump-rate 64M -L "$PLUGINS" -v4 -o pre-dump.log ||
+		die "pre-dump: $(log_errors "$DIR/pre-dump.log")"
+	took=$((${EPOCHREALTIME/./} - begin))
+	[ "$took" -ge 480000 ] || die "32 MiB at 64 MiB/s took $took us"
+	rss=$(awk '$1 == "peak_rss_kb" { print $2 }' "$T/cost")
+	[ "$rss" -lt 24576 ] || die "criu's peak RSS was $rss KiB"
+	quit_program
+}
+
+refused_without_plugin() {
+	mkdir "$T/none" "$T/1" || die "mkdir"
+	start_tracked pagekeeper 1 --mib 4
+	if timeout "$CRIU_TIMEOUT" "$CRIU" pre-dump -t "$PID" -D "$T/1" --pre-dump-mode live -L "$T/none" -o log >"$T/out" 2>&1; then
+		die "a live pre-dump without a plugin succeeds"
+	fi
+	grep -q 'needs memory tracking' "$T/out" "$T/1/log" || die "what is missing is not told: $(cat "$T/out")"
+	verify_program "after the refusal"
+	quit_program
+}
+
+no_such_process() {
+	local pid
+
+	mkdir "$T/1" || die "mkdir"
+	bash -c 'echo $BASHPID' >"$T/pid"
+	pid=$(cat "$T/pid")
+	if criu_cmd log pre-dump -t "$pid" -D "$T/1" --track-mem --pre-dump-mode live; then
+		die "a process that is not there was pre-dumped"
+	fi
+	grep -q "There is no process $pid" "$T/1/log" || die "it is not told: $(log_errors "$T/1/log")"
+}
+
+# A stopped one is collected as it is, and stays stopped.
+stopped_program() {
+	start_tracked pagekeeper 1 --mib 16
+	live_round
+	write_pages 300
+	kill -STOP "$PID"
+	wait_for 5 grep -q '^State:[[:space:]]*T' "/proc/$PID/status" || die "it does not stop"
+	live_round
+	assert_no_stop
+	grep -q '^State:[[:space:]]*T' "/proc/$PID/status" || die "the program was woken up"
+	kill -CONT "$PID"
+	write_pages 300
+	final_dump
+	assert_incremental
+	restore_and_verify
+	quit_program
+}
+
+run_test a_live_round_stops_nobody nobody_is_stopped
+run_test live_rounds_are_incremental_and_right live_chain
+run_test live_rounds_mix_with_others_in_any_order mixed_chain
+run_test live_rounds_of_a_tree tree_chain
+run_test live_rounds_of_a_sanitized_tree asan_chain
+run_test live_rounds_under_msan msan_chain
+run_test live_rounds_under_tsan tsan_chain
+run_test only_a_new_process_is_stopped new_child
+run_test a_process_with_direct_io_is_stopped direct_io
+run_test live_rounds_to_a_page_server page_server
+run_test live_rounds_take_pages_out_of_their_parents dedup
+run_test a_live_round_keeps_to_its_rate_and_memory rate_and_memory
+run_test a_live_round_needs_a_plugin refused_without_plugin
+run_test a_live_round_needs_a_process no_such_process
+run_test a_live_round_of_a_stopped_program stopped_program
+finish
