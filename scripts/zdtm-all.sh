@@ -25,6 +25,9 @@ matrix()
 		pre uns
 		pre-read h
 		pre-read uns
+		pre-live h
+		pre-live ns
+		pre-live uns
 		snaps h
 		snaps uns
 		page-server h
