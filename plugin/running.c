@@ -59,14 +59,17 @@ static int unarm_pass(struct wptrack_target *target, uint64_t start, uint64_t en
 /* Return: 0 when nothing in the range is armed any more, or its memory has gone; -errno. */
 int wptrack_running_unarm(struct wptrack_target *target, uint64_t start, uint64_t end)
 {
-	bool found = true;
+	bool found = false;
 	int err, i;
 
 	err = wptrack_uffd_unprotect(target->uffd, start, end);
 	/* Parts of it may not be registered any more: then by what is found to be armed. */
-	if (err == -ENOENT)
-		for (i = 0, err = 0; i < UNARM_PASSES && found && !err; i++)
+	if (err == -ENOENT) {
+		i = 0;
+		do
 			err = unarm_pass(target, start, end, &found);
+		while (!err && found && ++i < UNARM_PASSES);
+	}
 	if (err == -ESRCH) {
 		target->gone = true;
 		return 0;

@@ -281,7 +281,7 @@ pid_reused() {
 }
 
 # MODE is the mode of pre-dumps.
-for MODE in splice read; do
+for MODE in splice read live; do
 	run_test "all_that_can_be_shown_together_in_${MODE}_rounds" main
 	run_test "a_heap_goes_back_and_forth_in_${MODE}_rounds" heap
 	run_test "pinned_memory_makes_${MODE}_rounds_full" pinned

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * kinds --control FILE [--group NAME] [--mode splice|read] [--only CASE]
+ * kinds --control FILE [--group NAME] [--mode splice|read|live] [--only CASE]
  * kinds --control FILE --wants | --bad | --outside
  * kinds --list
  *
@@ -82,8 +82,8 @@ static const struct kase kases[] = {
 	CASE(sysv_shm, setup_sysv, write_first, NULL, .kind = ELSEWHERE, .group = "sysv"),
 	CASE(hugetlb_private, setup_hugetlb_private, write_first, NULL, .kind = AT_DUMP, .group = "hugetlb"),
 	CASE(hugetlb_shared, setup_hugetlb_shared, write_first, NULL, .kind = ELSEWHERE, .group = "hugetlb"),
-	CASE(registered_by_another, setup_foreign_uffd, write_first, write_second, .kind = WHOLE, .group = "foreign_uffd",
-	     .restored = no_more_foreign),
+	CASE(registered_by_another, setup_foreign_uffd, write_first, write_second, .kind = FOREIGN, .group = "foreign_uffd",
+	     .restored = write_first),
 
 	/* Content */
 	CASE(zeroed_by_hand, setup_anon, zero_by_hand, NULL),
@@ -132,9 +132,9 @@ static const struct kase kases[] = {
 	CASE(unmapped_then_mapped, setup_anon, unmap, remap_late),
 	CASE(replaced, setup_anon, remap_anon, NULL),
 	CASE(replaced_in_the_middle, setup_anon, replace_middle, write_second),
-	CASE(replaced_by_a_file, setup_anon, remap_file, NULL, .kind = WHOLE),
+	CASE(replaced_by_a_file, setup_anon, remap_file, NULL),
 	CASE(replaced_by_shared_memory, setup_anon, remap_shared, NULL),
-	CASE(replaced_file, setup_file_private, remap_from_file, NULL),
+	CASE(replaced_file, setup_file_private, remap_from_file, NULL, .kind = WHOLE),
 	CASE(moved, setup_movable, move_away, write_first),
 	CASE(moved_in_part, setup_movable, move_middle_away, write_second),
 	CASE(changed_places, setup_pair, swap_pair, NULL),
@@ -269,7 +269,7 @@ static int list(void)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: kinds --control FILE [--group NAME] [--mode splice|read] [--only CASE]\n"
+	fprintf(stderr, "usage: kinds --control FILE [--group NAME] [--mode splice|read|live] [--only CASE]\n"
 			"       kinds --control FILE --wants | --bad | --outside\n"
 			"       kinds --list\n");
 	return 2;
@@ -283,12 +283,12 @@ static void *serve_on(void *slot)
 	_exit(0);
 }
 
-static int serve(bool read_mode)
+static int serve(enum mode mode)
 {
 	struct control_slot *slot = control_take_slot(ctl, 0);
 	pthread_t thread;
 
-	book->read_mode = read_mode;
+	book->mode = mode;
 	if (setup())
 		return 1;
 	if (group && !strcmp(group, "leaderless")) {
@@ -314,7 +314,7 @@ int main(int argc, char **argv)
 		{ "list", no_argument, NULL, 'l' },
 		{ NULL, 0, NULL, 0 },
 	};
-	bool read_mode = false;
+	enum mode mode = SPLICE;
 	int o, what = 0, err;
 	pid_t held_of = 0;
 	char here;
@@ -328,7 +328,7 @@ int main(int argc, char **argv)
 		else if (o == 'g')
 			group = optarg;
 		else if (o == 'm')
-			read_mode = !strcmp(optarg, "read");
+			mode = !strcmp(optarg, "live") ? LIVE : !strcmp(optarg, "read") ? READ : SPLICE;
 		else if (o == 'o')
 			only = optarg;
 		else
@@ -356,6 +356,6 @@ int main(int argc, char **argv)
 	else if (what == 'h')
 		return setsid() < 0 || hold(held_of, 0);
 	else
-		return serve(read_mode);
+		return serve(mode);
 	return 0;
 }

@@ -51,6 +51,7 @@ enum row_flags {
 enum kind {
 	TRACKED,
 	WHOLE,	   /* not tracked: all that is populated goes into each round */
+	FOREIGN,   /* the same until the restore, then tracked */
 	ELSEWHERE, /* never among the task's own pages */
 	AT_DUMP,   /* left out of pre-dumps, whole in the dump */
 };
@@ -73,10 +74,12 @@ struct state {
 	struct row row[KINDS_ROWS];
 };
 
+enum mode { SPLICE, READ, LIVE };
+
 struct book {
 	uint64_t last_seed;
 	uint32_t round;	     /* the next one */
-	uint32_t read_mode;  /* of pre-dumps */
+	uint32_t mode;	     /* of pre-dumps, an enum mode */
 	uint32_t full_until; /* rounds up to this one leave nothing to the parent */
 	uint32_t nr_cases;
 	_Atomic uint32_t held, unhold; /* for a helper that holds something */
@@ -203,10 +206,11 @@ static inline const char *row_want(const struct state *s, const struct row *r)
 
 	if (!(r->flags & POPULATED) || s->kind == ELSEWHERE || (s->kind == AT_DUMP && pre_dump))
 		return "absent";
-	if (s->kind != TRACKED)
-		return "dumped";
+	/* What is not tracked is left to the dump in this mode. */
+	if (s->kind != TRACKED && !(s->kind == FOREIGN && book->round >= ROUND_RESTORED))
+		return pre_dump && book->mode == LIVE ? "absent" : "dumped";
 	/* CRIU reads from outside in this mode, which can't get at it; at the dump it takes it as it is. */
-	if (shut && pre_dump && book->read_mode)
+	if (shut && pre_dump && book->mode == READ)
 		return "absent";
 	if (shut && !pre_dump)
 		return "dumped";

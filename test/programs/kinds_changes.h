@@ -285,6 +285,7 @@ static int remap_file(struct state *s)
 		err = -errno;
 	if (fd >= 0)
 		close(fd);
+	s->kind = WHOLE;
 	rows_flag(s, 0, PAGES, 0, POPULATED | DIRTY);
 	row_write(s, 3);
 	return err;
@@ -304,6 +305,7 @@ static int remap_from_file(struct state *s)
 {
 	int err = map_at(s->a, PAGES, RW, 0);
 
+	s->kind = TRACKED;
 	rows_drop(s, 0, PAGES);
 	rows_flag(s, 0, PAGES, 0, HAD);
 	return err ? err : write_first(s);

@@ -263,13 +263,6 @@ static int setup_foreign_uffd(struct state *s)
 	return pid < 0 ? -errno : wait_until_held(s, "no helper");
 }
 
-/* Nobody has registered it with the restored program. */
-static int no_more_foreign(struct state *s)
-{
-	s->kind = TRACKED;
-	return write_first(s);
-}
-
 /* A ring of our own, with its descriptor and mappings. */
 static int setup_uring(struct state *s)
 {
