@@ -172,7 +172,9 @@ child_of() {
 direct_io() {
 	local log
 
+	: >"$T/direct"
 	start_tracked pagekeeper 1 --mib 32 --direct "$T/direct"
+	wait_for 5 has_direct || die "the program does not open its file"
 	live_round
 	write_pages 300
 	live_round
@@ -180,6 +182,33 @@ direct_io() {
 	grep -q 'is stopped while it is collected' "$log" || die "O_DIRECT was not noticed"
 	[ "$(stat_of "$DIR" frozen_time)" -gt 0 ] || die "it was not stopped"
 	assert_incremental
+	final_dump
+	assert_incremental
+	restore_and_verify
+	quit_program
+}
+
+has_direct() {
+	find "/proc/$PID/fd" -lname "$T/direct" | grep -q .
+}
+
+# It was not seen before the round, which therefore is no base for another.
+direct_io_meanwhile() {
+	start_tracked pagekeeper 1 --mib 16 --direct "$T/direct"
+	live_round
+	write_pages 3000
+	(
+		sleep 0.6
+		: >"$T/direct"
+	) &
+	live_round --pre-dump-rate 4M
+	wait
+	has_direct || die "the program does not open its file"
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 0 ] || die "round $ROUND is full already"
+	grep -q 'begun to use O_DIRECT' "$DIR/pre-dump.log" || die "round $ROUND does not say what has begun"
+	live_round
+	assert_full "O_DIRECT was opened while the round before went on"
+	write_pages 300
 	final_dump
 	assert_incremental
 	restore_and_verify
@@ -295,6 +324,7 @@ run_test live_rounds_under_msan msan_chain
 run_test live_rounds_under_tsan tsan_chain
 run_test only_a_new_process_is_stopped new_child
 run_test a_process_with_direct_io_is_stopped direct_io
+run_test direct_io_that_begins_in_a_round_makes_the_next_one_full direct_io_meanwhile
 run_test live_rounds_to_a_page_server page_server
 run_test live_rounds_take_pages_out_of_their_parents dedup
 run_test a_live_round_keeps_to_its_rate_and_memory rate_and_memory

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "control.h"
 
@@ -363,6 +364,16 @@ static bool serve(void)
 	return op != CONTROL_QUIT;
 }
 
+/* As soon as the file is there it is held open with O_DIRECT. */
+static void look_for_direct(void)
+{
+	if (!opt.direct || access(opt.direct, F_OK))
+		return;
+	if (open(opt.direct, O_RDWR | O_DIRECT | O_CLOEXEC) < 0)
+		die("cannot open a file with O_DIRECT");
+	opt.direct = NULL;
+}
+
 static void *work(void *arg)
 {
 	struct timespec next;
@@ -378,6 +389,7 @@ static void *work(void *arg)
 		tick_wait(&next);
 		if (!w->id) {
 			control_beat(slot, atomic_load(&paused));
+			look_for_direct();
 			if (!serve())
 				return NULL;
 		}
@@ -445,8 +457,6 @@ static void start(void)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	if (opt.spin && pthread_create(&spinner, NULL, spin, NULL))
 		die("cannot create a thread");
-	if (opt.direct && open(opt.direct, O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC, 0600) < 0)
-		die("cannot open a file with O_DIRECT");
 	atomic_store(&slot->state, CONTROL_RUNNING);
 }
 
