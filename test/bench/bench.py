@@ -53,16 +53,25 @@ def probe_live(bench):
 
 
 def measure(bench, reports):
+    """Return: did all sections work?"""
     probe_live(bench)
     if not bench.has_live:
         print("This criu has no `--pre-dump-mode live`: left out.")
+    failed = False
     for numbers, section in SECTIONS:
         if not is_wanted(numbers):
             continue
         start = time.monotonic()
         print(f"{numbers.replace('|', ' and ')}: {TITLES[int(numbers[-1])]}", flush=True)
-        section.run(bench, reports)
+        try:
+            section.run(bench, reports)
+        except BenchError as err:
+            # The others are worth having.
+            print(f"  FAILED: {err}", flush=True)
+            failed = True
+            bench.end_programs()
         print(f"  {time.monotonic() - start:.0f} s", flush=True)
+    return not failed
 
 
 def replace_marked(text, name, content):
@@ -104,7 +113,7 @@ def main():
     reports = [Report(str(number), title) for number, title in enumerate(TITLES)]
     bench = Bench()
     try:
-        measure(bench, reports)
+        complete = measure(bench, reports)
         machine = bench.machine()
     except BenchError as err:
         sys.exit(f"bench: {err}")
@@ -114,6 +123,8 @@ def main():
         json.dump({"machine": machine, "goals": [goal for report in reports for goal in report.goals],
                    "sections": {report.number: report.data for report in reports if report.data}}, out, indent=1)
     show(machine, reports)
+    if not complete:
+        sys.exit("bench: a section has failed" + (", the documentation is left as it was" if write_docs else ""))
     if write_docs:
         write_doc(machine, reports)
 

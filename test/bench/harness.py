@@ -2,6 +2,7 @@
 """Running criu for the benchmark: directories, chains of images, and leaving nothing behind."""
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -76,9 +77,12 @@ class Bench:
         kind = subprocess.run(["stat", "-f", "-c", "%T", self.dir], capture_output=True, check=False, text=True)
         return kind.stdout.strip()
 
-    def close(self):
+    def end_programs(self):
         for program in list(self.programs):
             program.end()
+
+    def close(self):
+        self.end_programs()
         wait_until(lambda: self.keeper_pid() is None, "the keeper does not go")
         shutil.rmtree(self.dir)
 
@@ -120,6 +124,10 @@ class Bench:
             status = child.wait()
         finally:
             killer.cancel()
+            # Interrupted: what it works on is about to be killed.
+            if child.poll() is None:
+                child.kill()
+                child.wait()
         spent_us = (time.monotonic() - start) * 1e6
         if status == 0:
             return spent_us
@@ -236,8 +244,22 @@ def full_dump(bench, program, *options):
     return dumped(bench, bench.stock, program, directory, ["dump", "-t", str(program.pid), *options]), directory
 
 
+def pid_is_taken(directory):
+    """Somebody else has a pid or tid of the program at the moment: nobody's fault."""
+    with open(os.path.join(directory, "criu.log"), encoding="utf-8", errors="replace") as log:
+        return re.search("Unable to create a thread: -17|(Unable to fork|clone).*File exists", log.read())
+
+
 def restored(bench, directory):
-    return bench.run_criu(bench.criu, directory, "restore", "--restore-detached")
+    """Restore. Return: microseconds."""
+    for tries_left in range(4, -1, -1):
+        try:
+            return bench.run_criu(bench.criu, directory, "restore", "--restore-detached")
+        except BenchError:
+            if not tries_left or not pid_is_taken(directory):
+                raise
+        time.sleep(0.5)
+    return None
 
 
 def run_below_reaper(argv):

@@ -5,7 +5,6 @@ import os
 import signal
 import struct
 import subprocess
-import time
 
 from harness import BenchError, wait_until
 
@@ -191,11 +190,3 @@ def percentiles_us(before, after, percents):
                 break
         result.append(bucket_ns(index) / 1000)
     return result
-
-
-class StopWatch:
-    def __init__(self):
-        self.start = time.monotonic()
-
-    def us(self):
-        return (time.monotonic() - self.start) * 1e6

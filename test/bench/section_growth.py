@@ -59,11 +59,15 @@ def show(bench, report, name, unit, of):
         kinds += [("live_stop_us", "live: stop"), ("live_wall_us", "live: whole round")]
     rows = [[size(round(number * 1024)) if unit == "GiB" else number] +
             [ms_range(t[figure] for t in turns) for figure, _ in kinds] for number, turns in of.items()]
-    fitted = []
-    for figure, _ in kinds:
-        at_0, per_unit = slope([(number, median_of(turns, figure)) for number, turns in of.items()])
-        report.data[f"{name}: {figure}"] = {"at_0_us": at_0, "per_" + unit + "_us": per_unit}
-        fitted.append(f"{ms(at_0)} + {per_unit / 1000:.3g} ms per {unit}")
-    report.table([name] + [title for _, title in kinds], rows + [["fitted"] + fitted])
+    # One size may be all that fits.
+    if len(of) > 1:
+        rows.append(["fitted"] + [fit(report, name, unit, figure, of) for figure, _ in kinds])
+    report.table([name] + [title for _, title in kinds], rows)
     for number, turns in of.items():
         report.keep(f"{name}: {number:g}", turns)
+
+
+def fit(report, name, unit, figure, of):
+    at_0, per_unit = slope([(number, median_of(turns, figure)) for number, turns in of.items()])
+    report.data[f"{name}: {figure}"] = {"at_0_us": at_0, f"per_{unit}_us": per_unit}
+    return f"{ms(at_0)} + {per_unit / 1000:.3g} ms per {unit}"

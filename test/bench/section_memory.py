@@ -51,9 +51,11 @@ def run(bench, reports):
     shapes = {"dense": {}, f"sparse, {SPARSE_TIB} TiB": {"sparse_tib": SPARSE_TIB}}
     turns = {name: [] for name in shapes}
     keepers = {processes: [] for processes in PROCESSES}
-    for nr in range(bench.turns):
+    # Short ones, and small differences.
+    for nr in range(3 * bench.turns):
         for name in list(shapes) if nr % 2 else reversed(shapes):
             turns[name].append(one_shape(bench, mode, shapes[name]))
+    for _ in range(bench.turns):
         for processes in PROCESSES:
             keepers[processes].append(keeper_of(bench, processes))
     show_shapes(report, mode, turns)

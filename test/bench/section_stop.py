@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Sections 0 and 1: one bare scan, and for how long a program is stopped, by size."""
 import shutil
+import time
 
 from figures import median_of, ms, ms_range, ratio, size
 from harness import GIB, Chain, full_dump
 from load import Load
 
 SCANS = 3
+# Watched for as long, without any criu.
+IDLE_S = 0.3
 SIZES_MIB = (256, 1024, 4096, 8192)
 QUICK_SIZES_MIB = (256, 1024)
 
@@ -21,6 +24,9 @@ def one_turn(bench, mib, nr):
         row[figure.replace("_ns", "_us")] = median_of(scans, figure) / 1000
     row["scan_pages"] = median_of(scans, "pages")
 
+    program.reset_gap()
+    time.sleep(IDLE_S)
+    row["idle_gap_us"] = program.gap_us()
     stock, directory = full_dump(bench, program, "--leave-running")
     shutil.rmtree(directory)
     take(row, "stock", stock)
@@ -31,19 +37,17 @@ def one_turn(bench, mib, nr):
         program.write()
         take(row, mode, chain.round(mode))
     program.write()
-    final = chain.final()
-    take(row, "final", final)
-    row["final_memory_us"] = final["memdump_time"]
+    take(row, "final", chain.final())
     chain.remove()
     program.end()
     return row
 
 
 def take(row, name, result):
-    row[name + "_stop_us"] = result["frozen_time"]
-    row[name + "_wall_us"] = result["wall_us"]
+    for figure, key in (("stop", "frozen_time"), ("wall", "wall_us"), ("gap", "gap_us"),
+                        ("memdump", "memdump_time"), ("memwrite", "memwrite_time")):
+        row[f"{name}_{figure}_us"] = result[key]
     row[name + "_written_pages"] = result["pages_written"]
-    row[name + "_gap_us"] = result["gap_us"]
 
 
 def measure(bench, report):
@@ -80,7 +84,7 @@ def scan_tables(report, turns):
 
 def stop_tables(bench, report, turns):
     rounds = ["stock", "first"] + bench.modes + ["final"]
-    names = {"stock": "stock: full dump", "first": "first round (full)", "splice": "splice", "read": "read",
+    names = {"idle": "no criu", "stock": "stock: full dump", "first": "first round (full)", "splice": "splice", "read": "read",
              "live": "live", "final": "dump"}
     rows = []
     for mib, of in turns.items():
@@ -95,7 +99,7 @@ def stop_tables(bench, report, turns):
     report.note("The same, divided by the bare scan of the same turn:")
     report.table(["populated"] + [names[r] for r in rounds], rows)
 
-    gaps = ["stock", "first"] + bench.modes
+    gaps = ["idle", "stock", "first"] + bench.modes
     rows = [[size(mib)] + [ms_range(t[r + "_gap_us"] for t in of) for r in gaps] for mib, of in turns.items()]
     report.note("The longest time in which a thread of the program that wants to run each 0.1 ms did not:")
     report.table(["populated"] + [names[r] for r in gaps], rows)
@@ -113,7 +117,7 @@ def stop_goals(bench, report, turns):
         report.goal(f"splice round, {size(mib)}: stop", f"2 x bare scan + 3 ms = {ms(limit)}", ms(value),
                     median_of(of, lambda t: t["splice_stop_us"] - 2 * t["scan_us"] - 3000) <= 0)
         report.at_most(f"dump, {size(mib)}: memory part of the stop / (bare scan + copy)", 1.5,
-                       median_of(of, lambda t: t["final_memory_us"] / (t["scan_us"] + t["copy_us"])))
+                       median_of(of, lambda t: t["final_memdump_us"] / (t["scan_us"] + t["copy_us"])))
 
 
 def run(bench, reports):
