@@ -159,7 +159,7 @@ zdtm-all: tests ## all of that in all modes, for docs/zdtm.md with WRITE_DOCS=1,
 
 bench: ## how long programs are stopped and slowed down, BENCH=regexp of sections QUICK=1 BENCH_DIR=dir, for docs/performance.md with WRITE_DOCS=1 (root, up to 40 minutes)
 	$(Q)scripts/deps.sh
-	$(Q)$(MAKE) all criu-stock $(BENCH_BIN) $(BUILD)/test/reaper $(BUILD)/test/criu-stats
+	$(Q)$(MAKE) tests
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) QUICK=$(QUICK) BENCH=$(call squote,$(BENCH)) BENCH_DIR=$(call squote,$(BENCH_DIR)) \
 		/usr/bin/python3 test/bench/bench.py
 

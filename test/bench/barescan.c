@@ -198,7 +198,7 @@ int main(int argc, char **argv)
 	scan_and_arm(&scan);
 	if (argc == 5)
 		copy_ns = copy_written(pid, &scan, argv[4], &bytes);
-	printf("read_ns %" PRIu64 "\nscan_ns %" PRIu64 "\ncopy_ns %" PRIu64 "\npages %" PRIu64 "\n", read_ns, scan.ns, copy_ns,
-	       (uint64_t)(bytes / PAGE));
+	printf("read_ns %" PRIu64 "\nscan_ns %" PRIu64 "\ncopy_ns %" PRIu64 "\npages %" PRIu64 "\n", read_ns, scan.ns,
+	       copy_ns, (uint64_t)(bytes / PAGE));
 	return 0;
 }

@@ -26,11 +26,11 @@
 #define MIB	       (1ull << 20)
 #define TIB	       (1ull << 40)
 /* A prime larger than any number of pages here: steps of this size meet each page once. */
-#define SCATTER	       1000000007ull
-#define BEAT_NS	       100000
+#define SCATTER 1000000007ull
+#define BEAT_NS 100000
 /* 16 MiB/s in batches of four pages. */
-#define BATCH_PAGES    4
-#define BATCH_NS       (1000000000ull * BATCH_PAGES * PAGE / (16 * MIB))
+#define BATCH_PAGES 4
+#define BATCH_NS    (1000000000ull * BATCH_PAGES * PAGE / (16 * MIB))
 
 /* Populated memory: chunks at equal distances, the first one at base. */
 struct area {
@@ -286,10 +286,14 @@ static void map_control(void)
 static void parse_options(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "control", required_argument, NULL, 'c' },	{ "mib", required_argument, NULL, 'm' },
-		{ "vmas", required_argument, NULL, 'v' },	{ "processes", required_argument, NULL, 'p' },
-		{ "sparse-tib", required_argument, NULL, 's' }, { "thp", no_argument, NULL, 't' },
-		{ "busy", no_argument, NULL, 'b' },		{ NULL, 0, NULL, 0 },
+		{ "control", required_argument, NULL, 'c' },
+		{ "mib", required_argument, NULL, 'm' },
+		{ "vmas", required_argument, NULL, 'v' },
+		{ "processes", required_argument, NULL, 'p' },
+		{ "sparse-tib", required_argument, NULL, 's' },
+		{ "thp", no_argument, NULL, 't' },
+		{ "busy", no_argument, NULL, 'b' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int o;
 

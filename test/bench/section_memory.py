@@ -64,7 +64,8 @@ def run(bench, reports):
 
 def show_shapes(report, mode, turns):
     dense, sparse = turns.values()
-    report.note(f"{MIB} MiB populated, in one piece and in pieces of 2 MiB spread over {SPARSE_TIB} TiB; {mode} rounds.")
+    report.note(f"{MIB} MiB populated, in one piece and in pieces of 2 MiB spread over {SPARSE_TIB} TiB; "
+                f"{mode} rounds.")
     rows = []
     for name, figure in (("stop of the first round", "first_stop_us"), ("stop of a later round", "stop_us"),
                          ("time of a later round", "wall_us"), ("stop of the dump", "final_stop_us")):

@@ -68,7 +68,8 @@ def run(bench, reports):
                               for of in (full, chain)] + [ratio(median_of(ratios[figure], float))])
     report.note(f"A program of {mib} MiB, 16 MiB of which are written before each round but the first.")
     report.table(["", f"{ROUNDS} full dumps, stock criu", f"{ROUNDS - 1} pre-dumps and a dump", "ratio"], rows)
-    report.at_most(f"restore of {ROUNDS} rounds / restore of one full dump", 1.2, median_of(ratios["restore_us"], float))
+    report.at_most(f"restore of {ROUNDS} rounds / restore of one full dump", 1.2,
+                   median_of(ratios["restore_us"], float))
     report.keep("rounds", chain)
     report.keep("full", full)
 

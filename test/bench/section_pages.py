@@ -56,8 +56,8 @@ def run(bench, reports):
             report.note(f"{name}: left out, the kernel gave no huge pages.")
             continue
         value = median_of(of, lambda t: (t["written_pages"] - t["idle_pages"]) / t["own_pages"])
-        rows.append([name, mode] + [f"{median_of(of, figure):.0f}" for figure in ("own_pages", "idle_pages", "written_pages")]
-                    + [f"{value:.3f}"])
+        figures = [f"{median_of(of, figure):.0f}" for figure in ("own_pages", "idle_pages", "written_pages")]
+        rows.append([name, mode, *figures, f"{value:.3f}"])
         report.goal(f"{name}, {mode}: pages in the images / pages written", "1.00 to 1.02", f"{value:.3f}",
                     1 <= value <= 1.02)
         report.keep(f"{name}, {mode}", of)

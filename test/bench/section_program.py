@@ -121,7 +121,8 @@ class Redis:
 def parse_redis_benchmark(load):
     out = load.communicate()[0]
     found = re.search(r"throughput summary: ([\d.]+) requests per second", out)
-    steps = [(float(percent), float(limit)) for percent, limit in re.findall(r"([\d.]+)% <= ([\d.]+) milliseconds", out)]
+    steps = [(float(percent), float(limit))
+             for percent, limit in re.findall(r"([\d.]+)% <= ([\d.]+) milliseconds", out)]
     if load.returncode or not found or not steps:
         raise BenchError("redis-benchmark: " + out[-200:])
     values = {p: min(limit for percent, limit in steps if percent >= p) * 1000 for p in PERCENTS}

@@ -84,8 +84,8 @@ def scan_tables(report, turns):
 
 def stop_tables(bench, report, turns):
     rounds = ["stock", "first"] + bench.modes + ["final"]
-    names = {"idle": "no criu", "stock": "stock: full dump", "first": "first round (full)", "splice": "splice", "read": "read",
-             "live": "live", "final": "dump"}
+    names = {"idle": "no criu", "stock": "stock: full dump", "first": "first round (full)", "final": "dump",
+             **{mode: mode for mode in bench.modes}}
     rows = []
     for mib, of in turns.items():
         rows.append([size(mib), ms_range(t["scan_us"] for t in of)] +
