@@ -157,10 +157,10 @@ zdtm: tests ## CRIU's own tests and ours in its way, MODE="pre ..." FLAVORS="h n
 zdtm-all: tests ## all of that in all modes, for docs/zdtm.md with WRITE_DOCS=1, PART=regexp of "MODE FLAVOR" (root, hours)
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) PART=$(call squote,$(PART)) scripts/zdtm-all.sh
 
-bench: ## how long programs are stopped and slowed down, BENCH=regexp of sections QUICK=1 BENCH_DIR=dir, for docs/performance.md with WRITE_DOCS=1 (root, up to 40 minutes)
+bench: ## how long programs are stopped and slowed down, BENCH=regexp of sections QUICK=1 TURNS=number BENCH_DIR=dir, for docs/performance.md with WRITE_DOCS=1 (root, up to 40 minutes)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
-	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) QUICK=$(QUICK) BENCH=$(call squote,$(BENCH)) BENCH_DIR=$(call squote,$(BENCH_DIR)) \
+	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) QUICK=$(QUICK) TURNS=$(TURNS) BENCH=$(call squote,$(BENCH)) BENCH_DIR=$(call squote,$(BENCH_DIR)) \
 		/usr/bin/python3 test/bench/bench.py
 
 bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)

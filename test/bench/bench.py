@@ -3,6 +3,7 @@
 
     BENCH=regexp     numbers of the sections to run; all
     QUICK=1          small sizes, few turns
+    TURNS=number     how often each figure is taken; 5, or 2 for QUICK
     BENCH_DIR=dir    where images go: /dev/shm, as a disk is not what is measured
     WRITE_DOCS=1     write the tables into docs/performance.md
 

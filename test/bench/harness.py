@@ -43,7 +43,7 @@ class Bench:
     def __init__(self):
         self.build = os.environ.get("BUILD") or os.path.join(HERE, "..", "..", "build")
         self.quick = bool(os.environ.get("QUICK"))
-        self.turns = 2 if self.quick else 5
+        self.turns = int(os.environ.get("TURNS") or (2 if self.quick else 5))
         base = os.environ.get("BENCH_DIR") or "/dev/shm"
         self.dir = tempfile.mkdtemp(prefix="wptrack-bench.", dir=base)
         # A keeper of its own: one in use is not disturbed.
