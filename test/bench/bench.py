@@ -37,7 +37,7 @@ SECTIONS = (("0|1", section_stop), ("2", section_program), ("3", section_pages),
 def machine_line(machine):
     return (f"{machine['date']}: {machine['kernel']}, {machine['cores']} cores of {machine['cpu']}, "
             f"{machine['memory_gib']} GiB, a virtual machine with neighbours; criu {machine['criu']}, "
-            f"{machine['wptrack']}; images on {machine['images']}; {machine['turns']} turns"
+            f"{machine['wptrack']}; images on {machine['images']}; {machine['turns']} turn(s)"
             + (", small sizes (QUICK)" if machine["quick"] else "")
             + ("" if machine["live"] else "; this criu has no live mode") + ".")
 

@@ -72,6 +72,15 @@ class Bench:
         """Is there memory, now, for so much in a program and in images?"""
         return mem_available() > nr_bytes + GIB
 
+    def warm_up(self, nr_bytes):
+        """Have so much memory for images. What a virtual machine has to be given first takes several times as long."""
+        chunk = bytes(1 << 20)
+        path = os.path.join(self.dir, "warm-up")
+        with open(path, "wb", buffering=0) as file:
+            for _ in range(nr_bytes // len(chunk)):
+                file.write(chunk)
+        os.unlink(path)
+
     def where(self):
         """What images are written to."""
         kind = subprocess.run(["stat", "-f", "-c", "%T", self.dir], capture_output=True, check=False, text=True)

@@ -56,6 +56,8 @@ def run(bench, reports):
     mib = largest_fitting(bench)
     turns = {in_rounds: [], in_full: []}
     for nr in range(bench.turns):
+        # The program, its images, and those of later rounds.
+        bench.warm_up(3 * mib << 20)
         for of in (in_rounds, in_full) if nr % 2 else (in_full, in_rounds):
             turns[of].append(of(bench, mib))
     chain, full = turns[in_rounds], turns[in_full]

@@ -27,6 +27,7 @@ def one_turn(bench, mib, nr):
     program.reset_gap()
     time.sleep(IDLE_S)
     row["idle_gap_us"] = program.gap_us()
+    bench.warm_up(mib << 20)
     stock, directory = full_dump(bench, program, "--leave-running")
     shutil.rmtree(directory)
     take(row, "stock", stock)
