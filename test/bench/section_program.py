@@ -2,6 +2,7 @@
 """Section 2: what programs notice of a round each second."""
 import os
 import re
+import shutil
 import subprocess
 import time
 
@@ -82,7 +83,10 @@ class Redis:
         # Debian's redis-tools has the server's program under another name; the
         # package redis-server would start a server of its own.
         server = os.path.join(bench.dir, "redis-server")
-        os.symlink("/usr/bin/redis-check-rdb", server)
+        found = shutil.which("redis-check-rdb")
+        if not found:
+            raise BenchError("redis-check-rdb is missing: install redis-tools (make deps)")
+        os.symlink(found, server)
         self.program = Program(bench, [server, "--port", "0", "--unixsocket", self.socket, "--dir", bench.dir,
                                        "--save", "", "--appendonly", "no", "--daemonize", "no"], "redis")
         wait_until(self.answers, "redis-server does not answer")
