@@ -55,6 +55,7 @@ UNIT_SRC	:= $(wildcard test/unit/*_test.c)
 KERNEL_SRC	:= $(wildcard test/kernel/*.c)
 PROGRAM_SRC	:= $(wildcard test/programs/*.c)
 TOOL_SRC	:= $(wildcard test/tools/*.c)
+BENCH_SRC	:= $(wildcard test/bench/*.c)
 PATCHES		:= $(sort $(wildcard criu-patches/*.patch))
 MAN_PAGES	:= $(wildcard docs/*.1 docs/*.8)
 
@@ -79,6 +80,7 @@ PROGRAM_BIN	:= $(PROGRAM_SRC:test/programs/%.c=$(BUILD)/test/%)
 SANITIZED	:= $(addprefix $(BUILD)/test/,sanitized sparse sparse-kinds)
 ASAN_BIN	:= $(patsubst %,%-asan,$(filter-out $(SANITIZED),$(PROGRAM_BIN)))
 TOOL_BIN	:= $(TOOL_SRC:test/tools/%.c=$(BUILD)/test/%)
+BENCH_BIN	:= $(BENCH_SRC:test/bench/%.c=$(BUILD)/test/%)
 # What only a sanitizer's program shows: COMPILER-SANITIZER of each build.
 SANITIZERS	:= gcc-asan clang-asan clang-msan gcc-tsan clang-tsan
 SANITIZED_BIN	:= $(foreach san,$(SANITIZERS),$(SANITIZED:=-$(san)))
@@ -86,8 +88,8 @@ DEMO_SAN_BIN	:= $(addprefix $(BUILD)/test/pagekeeper-,clang-msan clang-tsan)
 FUZZ_BIN	:= $(patsubst test/fuzz/%.c,$(BUILD)/test/%,$(wildcard test/fuzz/*.c))
 # Preloaded into criu by tests.
 INJECT		:= $(BUILD)/test/inject.so
-TEST_BIN	:= $(INJECT) $(FUZZ_BIN) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(SANITIZED_BIN) \
-		  $(DEMO_SAN_BIN)
+TEST_BIN	:= $(INJECT) $(FUZZ_BIN) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(BENCH_BIN) \
+		  $(SANITIZED_BIN) $(DEMO_SAN_BIN)
 
 # --- flags -----------------------------------------------------------------
 
@@ -155,6 +157,12 @@ zdtm: tests ## CRIU's own tests and ours in its way, MODE="pre ..." FLAVORS="h n
 zdtm-all: tests ## all of that in all modes, for docs/zdtm.md with WRITE_DOCS=1, PART=regexp of "MODE FLAVOR" (root, hours)
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) PART=$(call squote,$(PART)) scripts/zdtm-all.sh
 
+bench: ## how long programs are stopped and slowed down, BENCH=regexp of sections QUICK=1 TURNS=number BENCH_DIR=dir, for docs/performance.md with WRITE_DOCS=1 (root, up to 40 minutes)
+	$(Q)scripts/deps.sh
+	$(Q)$(MAKE) tests
+	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) QUICK=$(QUICK) TURNS=$(TURNS) BENCH=$(call squote,$(BENCH)) BENCH_DIR=$(call squote,$(BENCH_DIR)) \
+		/usr/bin/python3 test/bench/bench.py
+
 bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) test/bench/bench-sparse.sh
 
@@ -201,7 +209,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls fuzz torture zdtm zdtm-all bench-sparse demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls fuzz torture zdtm zdtm-all bench bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------
@@ -328,13 +336,14 @@ $(KEEPER): $(BUILD)/obj/keeper/keeper.o $(LIB)
 $(WPTRACK): $(BUILD)/obj/keeper/wptrack.o $(LIB)
 $(UNIT_BIN) $(KERNEL_BIN): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
 $(PROGRAM_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/programs/%.o
+$(BENCH_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(LIB)
 # All of CRIU's images in one object, as CRIU links them.
 $(TOOL_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/tools/%.o $(CRIU_TREE)/images/built-in.o
 $(TOOL_SRC:%.c=$(BUILD)/obj/%.o): private OUR_CPPFLAGS += -iquote $(CRIU_TREE)/images
 $(TOOL_SRC:%.c=$(BUILD)/obj/%.o): $(CRIU_BIN)
 $(CRIU_TREE)/images/built-in.o: $(CRIU_BIN) ;
 
-$(KEEPER) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(TOOL_BIN): $(BUILD)/stamp/flags
+$(KEEPER) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(TOOL_BIN) $(BENCH_BIN): $(BUILD)/stamp/flags
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
