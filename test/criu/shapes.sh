@@ -69,6 +69,10 @@ read_shapes() {
 	shapes read
 }
 
+live_shapes() {
+	shapes live
+}
+
 sanitized_shapes() {
 	shapes splice shapes-asan
 }
@@ -91,6 +95,7 @@ snapshot_shapes() {
 
 run_test shapes_that_change_between_splice_rounds_are_right splice_shapes
 run_test shapes_that_change_between_read_rounds_are_right read_shapes
+run_test shapes_that_change_between_live_rounds_are_right live_shapes
 run_test sanitized_shapes_that_change_between_rounds_are_right sanitized_shapes
 run_test shapes_that_change_between_snapshots_are_right snapshot_shapes
 finish
