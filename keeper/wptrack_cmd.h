@@ -27,6 +27,9 @@ int wptrack_cmd_misused(const char *name, const char *why);
 /* Say on stderr what failed; @err is a negative errno. Return: WPTRACK_EXIT_FAILED. */
 int wptrack_cmd_failed(const char *what, int err);
 
+/* A pid, or another number from 1 to INT32_MAX. Return: 0 when @text is none. */
+int32_t wptrack_parse_number(const char *text);
+
 /* Room for any size as wptrack_print_size() writes it, NUL included. */
 #define WPTRACK_SIZE_LEN 16
 
