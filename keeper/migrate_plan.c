@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "migrate_plan.h"
+
+#define MIB	     (1024.0 * 1024.0)
+#define US_PER_S     1000000.0
+#define STOP_TASK_US 4000.0
+#define STOP_MIB_US  45.0
+#define DUMP_TASK_US 8000.0
+#define FREE_MIB_US  120.0
+
+#define STALE_MAX 2
+
+static double greater(double a, double b)
+{
+	return a > b ? a : b;
+}
+
+/* Also for what no time was spent on, and for clocks that stand still. */
+static double rate_of(uint64_t bytes, uint64_t us)
+{
+	return (double)bytes * US_PER_S / (us ? (double)us : 1.0);
+}
+
+static uint64_t span(uint64_t from, uint64_t to)
+{
+	return to > from ? to - from : 0;
+}
+
+/* A round that wrote nothing has measured nothing; all of them together have, in the first. */
+static double copy_rate(const struct wptrack_plan *plan, const struct wptrack_plan_round *round)
+{
+	if (round->written_bytes && round->copied_us)
+		return rate_of(round->written_bytes, round->copied_us);
+	return greater(rate_of(plan->total_bytes, plan->total_copied_us), 1.0);
+}
+
+/* Each round wrote what had been written since the one before was as far. */
+static double dirty_rate(const struct wptrack_plan *plan, const struct wptrack_plan_round *round)
+{
+	if (plan->rounds > 1)
+		return rate_of(round->written_bytes, span(plan->last_begun_us, round->begun_us));
+	return rate_of(round->pending_bytes, span(round->begun_us, round->read_us));
+}
+
+static double base_us(const struct wptrack_plan *plan, const struct wptrack_plan_round *round)
+{
+	const double mib = (double)round->populated_bytes / MIB;
+	double us = greater((double)round->stopped_us, round->processes * STOP_TASK_US + mib * STOP_MIB_US);
+
+	us += round->processes * DUMP_TASK_US;
+	if (!plan->goal.leave_running)
+		us += mib * FREE_MIB_US;
+	return us;
+}
+
+static enum wptrack_plan_verdict judge(struct wptrack_plan *plan, const struct wptrack_plan_forecast *forecast)
+{
+	if (plan->rounds == 1 || (double)forecast->stop_us <= 0.9 * (double)plan->best_us)
+		plan->stale = 0;
+	else
+		plan->stale++;
+	if (plan->rounds == 1 || forecast->stop_us < plan->best_us)
+		plan->best_us = forecast->stop_us;
+
+	if (forecast->stop_us <= plan->goal.downtime_us)
+		return WPTRACK_PLAN_DUMP;
+	if (plan->stale && forecast->dirty_rate >= forecast->copy_rate)
+		return WPTRACK_PLAN_TOO_FAST;
+	if (plan->stale >= STALE_MAX)
+		return WPTRACK_PLAN_NO_LESS;
+	if (plan->rounds >= plan->goal.max_rounds)
+		return WPTRACK_PLAN_ROUNDS;
+	return WPTRACK_PLAN_MORE;
+}
+
+enum wptrack_plan_verdict wptrack_plan_decide(struct wptrack_plan *plan, const struct wptrack_plan_round *round,
+					      struct wptrack_plan_forecast *ret)
+{
+	double copy, dirty, base, bytes, start_us;
+
+	plan->rounds++;
+	plan->total_bytes += round->written_bytes;
+	plan->total_copied_us += round->copied_us;
+	copy = copy_rate(plan, round);
+	dirty = dirty_rate(plan, round);
+	base = base_us(plan, round);
+	/* What criu takes to start, load plugins and look around, and some of what it does in the end. */
+	start_us = (double)span(round->stopped_us + round->copied_us, span(round->begun_us, round->ended_us));
+	bytes = (double)round->pending_bytes + dirty * start_us / US_PER_S;
+	/* More than there is cannot have been written. */
+	if (bytes > (double)round->populated_bytes)
+		bytes = greater((double)round->populated_bytes, (double)round->pending_bytes);
+	plan->last_begun_us = round->begun_us;
+
+	*ret = (struct wptrack_plan_forecast){
+		.copy_rate = (uint64_t)copy,
+		.dirty_rate = (uint64_t)dirty,
+		.dump_bytes = (uint64_t)bytes,
+		.base_us = (uint64_t)base,
+		.stop_us = (uint64_t)(base + bytes / copy * US_PER_S),
+	};
+	return judge(plan, ret);
+}
