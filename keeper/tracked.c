@@ -15,8 +15,8 @@ static int append(struct wptrack_tracked *tracked, const struct wptrack_task *ta
 {
 	/* Grows at 0, 1, 2, 4, 8...: when the number is a power of two. */
 	if ((tracked->nr & (tracked->nr - 1)) == 0) {
-		struct wptrack_task *all =
-			reallocarray(tracked->tasks, tracked->nr ? tracked->nr * 2 : 1, sizeof(*all));
+		struct wptrack_task *all = reallocarray(tracked->tasks, tracked->nr ? tracked->nr * 2 : 1,
+							sizeof(*all));
 
 		if (!all)
 			return -ENOMEM;

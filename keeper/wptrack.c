@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * wptrack: show and release what is tracked, read session records, verify images, watch what is written.
+ * wptrack: show and release what is tracked, read session records, verify images, watch what is written, migrate.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,6 +19,8 @@ static const struct {
 	{ "show", "DIR [--json]", "print the session record of an images directory", wptrack_cmd_show },
 	{ "verify", "PID DIR [...]", "compare a stopped process with its images (--exact, --image-id N, --json)",
 	  wptrack_cmd_verify },
+	{ "migrate", "PID DIR [...]", "pre-dump until a dump stops it shortly, and dump (see wptrack(1))",
+	  wptrack_cmd_migrate },
 	{ "dirty-rate", "PID [...]", "watch how much a tracked tree writes (--interval SECONDS, --count N, --json)",
 	  wptrack_cmd_dirty_rate },
 };

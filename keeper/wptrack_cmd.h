@@ -16,11 +16,15 @@
 #define WPTRACK_EXIT_USAGE   2
 #define WPTRACK_EXIT_UNKNOWN 2
 
+/* wptrack migrate has not dumped, as that would have taken too long. */
+#define WPTRACK_EXIT_NOT_CONVERGING 3
+
 int wptrack_cmd_status(int argc, char **argv);
 int wptrack_cmd_release(int argc, char **argv);
 int wptrack_cmd_show(int argc, char **argv);
 int wptrack_cmd_verify(int argc, char **argv);
 int wptrack_cmd_dirty_rate(int argc, char **argv);
+int wptrack_cmd_migrate(int argc, char **argv);
 
 /* Say on stderr that subcommand @name was called wrongly. Return: WPTRACK_EXIT_USAGE. */
 int wptrack_cmd_misused(const char *name, const char *why);
