@@ -8,6 +8,9 @@
 #define DUMP_TASK_US 8000.0
 #define FREE_MIB_US  120.0
 
+/* Memory in one piece is copied that much faster than pages here and there. */
+#define SCATTER 4.0
+
 #define STALE_MAX 2
 
 static double greater(double a, double b)
@@ -64,7 +67,7 @@ static enum wptrack_plan_verdict judge(struct wptrack_plan *plan, const struct w
 
 	if (forecast->stop_us <= plan->goal.downtime_us)
 		return WPTRACK_PLAN_DUMP;
-	if (plan->stale && forecast->dirty_rate >= forecast->copy_rate)
+	if (plan->rounds > 1 && forecast->dirty_rate >= forecast->copy_rate)
 		return WPTRACK_PLAN_TOO_FAST;
 	if (plan->stale >= STALE_MAX)
 		return WPTRACK_PLAN_NO_LESS;
@@ -76,7 +79,7 @@ static enum wptrack_plan_verdict judge(struct wptrack_plan *plan, const struct w
 enum wptrack_plan_verdict wptrack_plan_decide(struct wptrack_plan *plan, const struct wptrack_plan_round *round,
 					      struct wptrack_plan_forecast *ret)
 {
-	double copy, dirty, base, bytes, start_us;
+	double copy, dirty, base, bytes, start_us, copy_us;
 
 	plan->rounds++;
 	plan->total_bytes += round->written_bytes;
@@ -91,13 +94,14 @@ enum wptrack_plan_verdict wptrack_plan_decide(struct wptrack_plan *plan, const s
 	if (bytes > (double)round->populated_bytes)
 		bytes = greater((double)round->populated_bytes, (double)round->pending_bytes);
 	plan->last_begun_us = round->begun_us;
+	copy_us = bytes / copy * US_PER_S * (plan->rounds == 1 ? SCATTER : 1.0);
 
 	*ret = (struct wptrack_plan_forecast){
 		.copy_rate = (uint64_t)copy,
 		.dirty_rate = (uint64_t)dirty,
 		.dump_bytes = (uint64_t)bytes,
 		.base_us = (uint64_t)base,
-		.stop_us = (uint64_t)(base + bytes / copy * US_PER_S),
+		.stop_us = (uint64_t)(base + copy_us),
 	};
 	return judge(plan, ret);
 }

@@ -11,8 +11,9 @@
  *       each MiB populated (a live round stops nothing, and tells nothing then)
  *   + what a dump does that a pre-dump does not: 8 ms for each process, and,
  *       unless it runs on, 120 us for each MiB that the kernel has to free
- *   + what has to be copied, at the copy rate of the last round: all that has
- *       been written since, and what will be until criu has stopped the process
+ *   + what has to be copied, at the copy rate of the last round, or a quarter of
+ *       the first one's, which copies in one piece: all that has been written
+ *       since, and what will be until criu has stopped the process
  *
  * The constants are from one machine (docs/migrate.md).
  */
@@ -76,8 +77,8 @@ struct wptrack_plan {
  * @ret:	what the verdict goes by
  *
  * A round has made the stop shorter if the prediction is a tenth below the
- * shortest before. After two in a row that have not, or after one if the dirty
- * rate has reached the copy rate, the rounds do not converge.
+ * shortest before. After two in a row that have not, or when the dirty rate has
+ * reached the copy rate in the second round or later, the rounds do not converge.
  */
 enum wptrack_plan_verdict wptrack_plan_decide(struct wptrack_plan *plan, const struct wptrack_plan_round *round,
 					      struct wptrack_plan_forecast *ret);

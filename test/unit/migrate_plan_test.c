@@ -68,6 +68,9 @@ static void stop_is_the_sum_of_its_parts(void)
 	forecast = forecast_of(&plan, round);
 	CHECK_EQ(forecast.dump_bytes, 10 * MIB);
 	CHECK_EQ(forecast.base_us / 10, (27 * MS + 40 + 8 * MS + 61 * MS + 440) / 10);
+	/* The first round has copied all in one piece, four times as fast as what is scattered. */
+	CHECK_EQ(forecast.stop_us, forecast.base_us + 100 * MS);
+	forecast = forecast_of(&plan, round_of(1, 40, 100, 10));
 	CHECK_EQ(forecast.stop_us, forecast.base_us + 25 * MS);
 }
 
@@ -139,11 +142,11 @@ static void no_more_is_written_than_there_is(void)
 
 static void a_short_stop_ends_the_rounds(void)
 {
-	struct wptrack_plan plan = plan_for(122);
+	struct wptrack_plan plan = plan_for(197);
 
-	/* 96.5 ms, and 25 for what is left. */
+	/* 96.5 ms, and 100 for what is left. */
 	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 10)), WPTRACK_PLAN_DUMP);
-	plan = plan_for(121);
+	plan = plan_for(196);
 	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 10)), WPTRACK_PLAN_MORE);
 }
 
@@ -164,7 +167,8 @@ static void two_rounds_of_no_help_are_enough(void)
 
 	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 100)), WPTRACK_PLAN_MORE);
 	CHECK_EQ(decide(&plan, round_of(1, 100, 250, 100)), WPTRACK_PLAN_MORE);
-	CHECK_EQ(decide(&plan, round_of(2, 100, 250, 98)), WPTRACK_PLAN_NO_LESS);
+	CHECK_EQ(decide(&plan, round_of(2, 100, 250, 100)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(3, 100, 250, 98)), WPTRACK_PLAN_NO_LESS);
 }
 
 static void one_round_of_no_help_is_forgiven(void)
@@ -172,10 +176,11 @@ static void one_round_of_no_help_is_forgiven(void)
 	struct wptrack_plan plan = plan_for(100);
 
 	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 100)), WPTRACK_PLAN_MORE);
-	CHECK_EQ(decide(&plan, round_of(1, 100, 250, 150)), WPTRACK_PLAN_MORE);
-	CHECK_EQ(decide(&plan, round_of(2, 150, 375, 30)), WPTRACK_PLAN_MORE);
-	CHECK_EQ(decide(&plan, round_of(3, 30, 75, 30)), WPTRACK_PLAN_MORE);
-	CHECK_EQ(decide(&plan, round_of(4, 30, 75, 30)), WPTRACK_PLAN_NO_LESS);
+	CHECK_EQ(decide(&plan, round_of(1, 100, 250, 50)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(2, 50, 125, 60)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(3, 60, 150, 20)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(4, 20, 50, 20)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(5, 20, 50, 20)), WPTRACK_PLAN_NO_LESS);
 }
 
 /* 500 MiB in the second between two rounds, of which 400 can be copied. */
@@ -197,7 +202,7 @@ static void rounds_have_an_end(void)
 	/* The last one is as good as any. */
 	plan = plan_for(100);
 	plan.goal.max_rounds = 1;
-	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 1)), WPTRACK_PLAN_DUMP);
+	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 0)), WPTRACK_PLAN_DUMP);
 }
 
 /* Nothing written, no time, clocks that stand still or go back: no division by zero, and no wonder. */
