@@ -114,13 +114,13 @@ static int begin(struct wptrack_migrate *m)
 static void tell_what_stays(const struct wptrack_migrate *m)
 {
 	if (!wptrack_migrate_is_gone(m))
-		fprintf(stderr, "wptrack migrate: process %" PRId32 " %s and is no longer tracked\n", m->opt.pid,
-			m->was_stopped ? "is as it was" : "runs on");
+		fprintf(stderr, "wptrack migrate: process %" PRId32 " %s, and is not tracked\n", m->opt.pid,
+			m->was_stopped ? "is stopped as it was" : "runs on");
 	if (m->rounds)
 		fprintf(stderr, "wptrack migrate: the images of %u round%s stay in %s\n", m->rounds,
 			m->rounds == 1 ? "" : "s", m->opt.dir);
 	else
-		fprintf(stderr, "wptrack migrate: %s has nothing of use\n", m->opt.dir);
+		fprintf(stderr, "wptrack migrate: %s holds no round of use\n", m->opt.dir);
 }
 
 static int end_status(const struct wptrack_migrate *m, enum wptrack_migrate_end end)

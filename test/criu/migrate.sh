@@ -137,7 +137,7 @@ fast_writer() {
 	json_is 'verdict["verdict"]' not-converging
 	says "does not converge"
 	says "> downtime $SHORT_MS ms"
-	says "runs on and is no longer tracked"
+	says "runs on, and is not tracked"
 	json_is 'all(r["kind"] == "pre-dump" for r in rounds) and len(rounds) <= 10' True
 	goes_on
 }
