@@ -111,8 +111,10 @@ static int begin(struct wptrack_migrate *m)
 
 /* ---------------------------------------------------------------- and after the last */
 
-static void tell_what_stays(const struct wptrack_migrate *m)
+static void tell_what_stays(const struct wptrack_migrate *m, enum wptrack_migrate_end end)
 {
+	if (end == WPTRACK_MIGRATE_NOT_CONVERGING)
+		fprintf(stderr, "wptrack migrate: not dumped: give a greater --downtime, or --force\n");
 	if (!wptrack_migrate_is_gone(m))
 		fprintf(stderr, "wptrack migrate: process %" PRId32 " %s, and is not tracked\n", m->opt.pid,
 			m->was_stopped ? "is stopped as it was" : "runs on");
@@ -157,7 +159,7 @@ static int migrate(struct wptrack_migrate *m)
 	wptrack_migrate_release(m);
 	wptrack_migrate_show_verdict(&verdict, m->opt.json);
 	if (verdict.end != WPTRACK_MIGRATE_DUMPED)
-		tell_what_stays(m);
+		tell_what_stays(m, verdict.end);
 	wptrack_record_free(m->rec);
 	return end_status(m, verdict.end);
 }
