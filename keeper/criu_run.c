@@ -15,23 +15,21 @@
 #define CANCEL_NS 2000000L /* how often is asked whether criu can be told */
 
 static sigset_t mask_before;
-
-/* What cancels, and with @and_child what tells of a child's end. */
-static void fill(sigset_t *set, bool and_child)
-{
-	sigemptyset(set);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGTERM);
-	sigaddset(set, SIGHUP);
-	if (and_child)
-		sigaddset(set, SIGCHLD);
-}
+static sigset_t cancelling; /* empty before wptrack_run_prepare() */
 
 void wptrack_run_prepare(void)
 {
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action;
 	sigset_t set;
 
-	fill(&set, true);
+	sigemptyset(&cancelling);
+	/* What is ignored is to be ignored still (nohup), and would not be when held back. */
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (!sigaction(signals[i], NULL, &action) && action.sa_handler != SIG_IGN)
+			sigaddset(&cancelling, signals[i]);
+	set = cancelling;
+	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, &mask_before);
 	/* With SIGCHLD ignored by who has started us, a child's status would be lost. */
 	signal(SIGCHLD, SIG_DFL);
@@ -41,11 +39,8 @@ void wptrack_run_prepare(void)
 
 int wptrack_run_cancelled(struct wptrack_run *run)
 {
-	sigset_t set;
-	int sig;
+	const int sig = sigtimedwait(&cancelling, NULL, &(struct timespec){ 0 });
 
-	fill(&set, false);
-	sig = sigtimedwait(&set, NULL, &(struct timespec){ 0 });
 	if (sig > 0 && !run->cancelled)
 		run->cancelled = sig;
 	return run->cancelled;
@@ -75,6 +70,8 @@ static pid_t start(char *const argv[], bool own_group)
 		setpgid(child, 0);
 	if (child)
 		return child;
+	/* Ours is for what others read. */
+	dup2(STDERR_FILENO, STDOUT_FILENO);
 	signal(SIGPIPE, SIG_DFL);
 	sigprocmask(SIG_SETMASK, &mask_before, NULL);
 	execvp(argv[0], argv);
@@ -86,10 +83,10 @@ static pid_t start(char *const argv[], bool own_group)
 static int wait_for(struct wptrack_run *run, pid_t child, pid_t traced_root)
 {
 	bool told = false;
-	sigset_t set;
+	sigset_t set = cancelling;
 	int status;
 
-	fill(&set, true);
+	sigaddset(&set, SIGCHLD);
 	for (;;) {
 		const struct timespec patience = { .tv_nsec = run->cancelled && !told ? CANCEL_NS : TICK_NS };
 		const pid_t ended = waitpid(child, &status, WNOHANG);
@@ -101,7 +98,7 @@ static int wait_for(struct wptrack_run *run, pid_t child, pid_t traced_root)
 		if (ended < 0)
 			return -errno;
 		sig = sigtimedwait(&set, NULL, &patience);
-		if (sig == SIGINT || sig == SIGTERM || sig == SIGHUP) {
+		if (sig > 0 && sig != SIGCHLD) {
 			at_once = run->cancelled;
 			if (!at_once)
 				run->cancelled = sig;

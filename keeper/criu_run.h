@@ -20,9 +20,9 @@ struct wptrack_run {
 /**
  * wptrack_run_prepare - hold back the signals that cancel
  *
- * From here on they are taken notice of by wptrack_run() and
- * wptrack_run_cancelled() only. Children have the dispositions and the mask
- * that this process had. SIGPIPE is ignored.
+ * SIGINT, SIGTERM and SIGHUP, unless they are ignored. From here on they are
+ * taken notice of by the functions below only. Children have the mask that this
+ * process had, and write to stderr what they write to stdout. SIGPIPE is ignored.
  */
 void wptrack_run_prepare(void);
 
