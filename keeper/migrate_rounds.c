@@ -175,7 +175,7 @@ static int start_server(struct wptrack_migrate *m)
 	return wptrack_run_shell(&m->run, m->opt.server_cmd);
 }
 
-/* One round with all that belongs to it. Return: WPTRACK_MIGRATE_DUMPED when it has succeeded. */
+/* One round with all that belongs to it. Return: WPTRACK_MIGRATE_GOES_ON, or why there is no other. */
 static enum wptrack_migrate_end make_round(struct wptrack_migrate *m, struct wptrack_criu_stats *ret_stats,
 					   uint64_t *ret_ended_us)
 {
@@ -209,7 +209,7 @@ static enum wptrack_migrate_end make_round(struct wptrack_migrate *m, struct wpt
 	if (err)
 		return fail(m, "%s/stats-dump: %s", m->dir, strerror(-err));
 	m->rounds++;
-	return WPTRACK_MIGRATE_DUMPED;
+	return WPTRACK_MIGRATE_GOES_ON;
 }
 
 /* ---------------------------------------------------------------- pre-dumps */
@@ -234,7 +234,7 @@ static enum wptrack_migrate_end read_record(struct wptrack_migrate *m)
 		return fail(m, "%s/" WPTRACK_RECORD_NAME ": %s", m->dir, strerror(-err));
 	wptrack_record_free(m->rec);
 	m->rec = rec;
-	return WPTRACK_MIGRATE_DUMPED;
+	return WPTRACK_MIGRATE_GOES_ON;
 }
 
 static const char *untrusted_note(const struct wptrack_pending *pending)
@@ -262,7 +262,7 @@ static void explain(struct wptrack_migrate *m, enum wptrack_plan_verdict verdict
 	    (double)m->opt.goal.downtime_us / US_PER_MS, reason, untrusted_note(pending));
 }
 
-/* A pre-dump, and the decision what comes after it. Return: WPTRACK_MIGRATE_DUMPED when it has succeeded. */
+/* A pre-dump, and the decision what comes after it. Return: WPTRACK_MIGRATE_GOES_ON, or why there is no other. */
 static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack_plan_verdict *ret_verdict)
 {
 	struct wptrack_plan_round round = { 0 };
@@ -272,9 +272,9 @@ static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack
 	int err;
 
 	end = make_round(m, &shown.stats, &round.ended_us);
-	if (end == WPTRACK_MIGRATE_DUMPED)
+	if (end == WPTRACK_MIGRATE_GOES_ON)
 		end = read_record(m);
-	if (end != WPTRACK_MIGRATE_DUMPED)
+	if (end != WPTRACK_MIGRATE_GOES_ON)
 		return end;
 	err = wptrack_pending_read(m->opt.pid, m->rec, &pending);
 	if (err == -ESRCH)
@@ -297,7 +297,7 @@ static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack
 	wptrack_migrate_show_round(&shown, m->opt.json);
 	if (*ret_verdict != WPTRACK_PLAN_MORE && *ret_verdict != WPTRACK_PLAN_DUMP)
 		explain(m, *ret_verdict, &pending);
-	return WPTRACK_MIGRATE_DUMPED;
+	return WPTRACK_MIGRATE_GOES_ON;
 }
 
 /* ---------------------------------------------------------------- all of them */
@@ -310,7 +310,7 @@ static enum wptrack_migrate_end dump(struct wptrack_migrate *m)
 
 	m->dumping = true;
 	end = make_round(m, &shown.stats, &ended_us);
-	if (end != WPTRACK_MIGRATE_DUMPED)
+	if (end != WPTRACK_MIGRATE_GOES_ON)
 		return end;
 	shown.number = m->rounds;
 	shown.took_us = ended_us - m->begun_us;
@@ -330,7 +330,7 @@ enum wptrack_migrate_end wptrack_migrate_rounds(struct wptrack_migrate *m)
 	while (verdict == WPTRACK_PLAN_MORE) {
 		const enum wptrack_migrate_end end = pre_dump(m, &verdict);
 
-		if (end != WPTRACK_MIGRATE_DUMPED)
+		if (end != WPTRACK_MIGRATE_GOES_ON)
 			return end;
 	}
 	if (verdict == WPTRACK_PLAN_DUMP)

@@ -89,6 +89,8 @@ void wptrack_migrate_show_round(const struct wptrack_migrate_round *round, bool 
 static const char *end_name(enum wptrack_migrate_end end)
 {
 	switch (end) {
+	case WPTRACK_MIGRATE_GOES_ON:
+		break;
 	case WPTRACK_MIGRATE_DUMPED:
 		return "dumped";
 	case WPTRACK_MIGRATE_NOT_CONVERGING:

@@ -22,6 +22,7 @@ struct wptrack_migrate_round {
 };
 
 enum wptrack_migrate_end {
+	WPTRACK_MIGRATE_GOES_ON, /* not ended yet */
 	WPTRACK_MIGRATE_DUMPED,
 	WPTRACK_MIGRATE_NOT_CONVERGING, /* and not dumped */
 	WPTRACK_MIGRATE_CANCELLED,

@@ -134,6 +134,7 @@ static int end_status(const struct wptrack_migrate *m, enum wptrack_migrate_end 
 		return WPTRACK_EXIT_NOT_CONVERGING;
 	case WPTRACK_MIGRATE_CANCELLED:
 		return EXIT_SIGNAL + m->run.cancelled;
+	case WPTRACK_MIGRATE_GOES_ON:
 	case WPTRACK_MIGRATE_FAILED:
 		break;
 	}
