@@ -3,10 +3,10 @@
 
 #define MIB	     (1024.0 * 1024.0)
 #define US_PER_S     1000000.0
-#define STOP_TASK_US 4000.0
+#define STOP_TASK_US 2000.0
 #define STOP_MIB_US  45.0
-#define DUMP_TASK_US 8000.0
-#define FREE_MIB_US  120.0
+#define DUMP_TASK_US 4000.0
+#define FREE_MIB_US  100.0
 
 /* Memory in one piece is copied that much faster than pages here and there. */
 #define SCATTER 4.0
@@ -29,12 +29,29 @@ static uint64_t span(uint64_t from, uint64_t to)
 	return to > from ? to - from : 0;
 }
 
-/* A round that wrote nothing has measured nothing; all of them together have, in the first. */
-static double copy_rate(const struct wptrack_plan *plan, const struct wptrack_plan_round *round)
+/* What criu takes to look at a tree, apart from copying. */
+static double collect_us(const struct wptrack_plan_round *round)
 {
-	if (round->written_bytes && round->copied_us)
-		return rate_of(round->written_bytes, round->copied_us);
-	return greater(rate_of(plan->total_bytes, plan->total_copied_us), 1.0);
+	return round->processes * STOP_TASK_US + (double)round->populated_bytes / MIB * STOP_MIB_US;
+}
+
+/* A live round has looked at the tree while it copied: it has not stopped it for nearly as long as that takes. */
+static double pure_copy_us(const struct wptrack_plan_round *round)
+{
+	const double us = (double)round->copied_us, collecting = collect_us(round);
+
+	return (double)round->stopped_us < collecting / 2 ? greater(us - collecting, us / 4) : us;
+}
+
+/* The first round is unlike the others: its rate counts only until there is another that has written something. */
+static void add_copy(struct wptrack_plan *plan, const struct wptrack_plan_round *round)
+{
+	const double us = pure_copy_us(round);
+
+	if (plan->rounds == 2 && round->written_bytes)
+		plan->copied_bytes = plan->copied_us = 0;
+	plan->copied_bytes += round->written_bytes;
+	plan->copied_us += (uint64_t)us;
 }
 
 /* Each round wrote what had been written since the one before was as far. */
@@ -48,7 +65,7 @@ static double dirty_rate(const struct wptrack_plan *plan, const struct wptrack_p
 static double base_us(const struct wptrack_plan *plan, const struct wptrack_plan_round *round)
 {
 	const double mib = (double)round->populated_bytes / MIB;
-	double us = greater((double)round->stopped_us, round->processes * STOP_TASK_US + mib * STOP_MIB_US);
+	double us = greater((double)round->stopped_us, collect_us(round));
 
 	us += round->processes * DUMP_TASK_US;
 	if (!plan->goal.leave_running)
@@ -82,9 +99,8 @@ enum wptrack_plan_verdict wptrack_plan_decide(struct wptrack_plan *plan, const s
 	double copy, dirty, base, bytes, start_us, copy_us;
 
 	plan->rounds++;
-	plan->total_bytes += round->written_bytes;
-	plan->total_copied_us += round->copied_us;
-	copy = copy_rate(plan, round);
+	add_copy(plan, round);
+	copy = greater(rate_of(plan->copied_bytes, plan->copied_us), 1.0);
 	dirty = dirty_rate(plan, round);
 	base = base_us(plan, round);
 	/* What criu takes to start, load plugins and look around, and some of what it does in the end. */

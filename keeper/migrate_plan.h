@@ -7,13 +7,13 @@
  * The stop is predicted as
  *
  *   what a dump does apart from copying, the greater of
- *       the stop of the last round, and 4 ms for each process and 45 us for
+ *       the stop of the last round, and 2 ms for each process and 45 us for
  *       each MiB populated (a live round stops nothing, and tells nothing then)
- *   + what a dump does that a pre-dump does not: 8 ms for each process, and,
- *       unless it runs on, 120 us for each MiB that the kernel has to free
- *   + what has to be copied, at the copy rate of the last round, or a quarter of
- *       the first one's, which copies in one piece: all that has been written
- *       since, and what will be until criu has stopped the process
+ *   + what a dump does that a pre-dump does not: 4 ms for each process, and,
+ *       unless it runs on, 100 us for each MiB that the kernel has to free
+ *   + what has to be copied, at the copy rate of the rounds so far but the first,
+ *       or a quarter of the first one's, which copies in one piece: all that has
+ *       been written since, and what will be until criu has stopped the process
  *
  * The constants are from one machine (docs/migrate.md).
  */
@@ -64,10 +64,10 @@ struct wptrack_plan {
 	struct wptrack_plan_goal goal;
 	unsigned int rounds;
 	uint64_t last_begun_us;
-	uint64_t total_bytes;
-	uint64_t total_copied_us;
-	uint64_t best_us;   /* shortest stop that was predicted */
-	unsigned int stale; /* rounds in a row that have not made it shorter */
+	uint64_t copied_bytes; /* by all rounds but the first, once there are others */
+	uint64_t copied_us;    /* and for how long, with no collecting in it */
+	uint64_t best_us;      /* shortest stop that was predicted */
+	unsigned int stale;    /* rounds in a row that have not made it shorter */
 };
 
 /**

@@ -57,7 +57,8 @@ static void rates_are_measured(void)
 	CHECK_EQ(forecast.dirty_rate / MIB, 40);
 }
 
-/* 27 ms as a stop is estimated, more than the 20 of the round, 8 ms for what only a dump does, 512 * 120 us to free it, 10 of 400 MiB/s. */
+/* 25 ms as a stop is estimated, more than the 20 of the round, 4 ms for what only a dump does, 512 * 100 us to free it,
+ * 10 of 400 MiB/s. */
 static void stop_is_the_sum_of_its_parts(void)
 {
 	struct wptrack_plan plan = plan_for(1);
@@ -67,7 +68,7 @@ static void stop_is_the_sum_of_its_parts(void)
 	/* It began no time before it stopped the process, so that nothing is written until the next one does. */
 	forecast = forecast_of(&plan, round);
 	CHECK_EQ(forecast.dump_bytes, 10 * MIB);
-	CHECK_EQ(forecast.base_us / 10, (27 * MS + 40 + 8 * MS + 61 * MS + 440) / 10);
+	CHECK_EQ(forecast.base_us / 10, (25 * MS + 40 + 4 * MS + 51 * MS + 200) / 10);
 	/* The first round has copied all in one piece, four times as fast as what is scattered. */
 	CHECK_EQ(forecast.stop_us, forecast.base_us + 100 * MS);
 	forecast = forecast_of(&plan, round_of(1, 40, 100, 10));
@@ -80,7 +81,7 @@ static void a_longer_stop_than_estimated_is_believed(void)
 	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
 
 	round.stopped_us = 70 * MS;
-	CHECK_EQ(forecast_of(&plan, round).base_us / 10, (70 * MS + 8 * MS + 61 * MS + 440) / 10);
+	CHECK_EQ(forecast_of(&plan, round).base_us / 10, (70 * MS + 4 * MS + 51 * MS + 200) / 10);
 }
 
 /* A live round stops nothing. */
@@ -95,12 +96,39 @@ static void a_round_without_a_stop_is_no_measure(void)
 	CHECK_EQ(forecast_of(&plan, round).base_us, with_stop);
 }
 
+/* 50 ms, of which 25 went by with collecting. Of so short a time as 20, a quarter is believed to be copying. */
+static void a_live_round_has_collected_while_it_copied(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
+
+	decide(&plan, round);
+	round = round_of(1, 10, 50, 10);
+	round.stopped_us = 0;
+	CHECK_EQ(forecast_of(&plan, round).copy_rate / MIB, 400);
+
+	plan = plan_for(1);
+	decide(&plan, round_of(0, 400, 1000, 10));
+	round.copied_us = 20 * MS;
+	CHECK_EQ(forecast_of(&plan, round).copy_rate / MIB, 2000);
+}
+
+/* A round that writes next to nothing has not measured much. */
+static void rounds_count_by_what_they_copied(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+
+	decide(&plan, round_of(0, 400, 100, 10));
+	decide(&plan, round_of(1, 200, 1000, 10));
+	CHECK_EQ(forecast_of(&plan, round_of(2, 1, 5, 10)).copy_rate / MIB, 200);
+}
+
 static void what_runs_on_is_not_freed(void)
 {
 	struct wptrack_plan plan = plan_for(1);
 
 	plan.goal.leave_running = true;
-	CHECK_EQ(forecast_of(&plan, round_of(0, 400, 1000, 10)).base_us / 10, (27 * MS + 40 + 8 * MS) / 10);
+	CHECK_EQ(forecast_of(&plan, round_of(0, 400, 1000, 10)).base_us / 10, (25 * MS + 40 + 4 * MS) / 10);
 }
 
 static void each_process_takes_its_time(void)
@@ -111,7 +139,7 @@ static void each_process_takes_its_time(void)
 
 	plan = plan_for(1);
 	round.processes = 3;
-	CHECK_EQ(forecast_of(&plan, round).base_us, one + 2 * 12 * MS);
+	CHECK_EQ(forecast_of(&plan, round).base_us, one + 2 * 6 * MS);
 }
 
 /* criu took 200 ms before it stopped the process: as long will the next one take. */
@@ -142,11 +170,11 @@ static void no_more_is_written_than_there_is(void)
 
 static void a_short_stop_ends_the_rounds(void)
 {
-	struct wptrack_plan plan = plan_for(197);
+	struct wptrack_plan plan = plan_for(181);
 
-	/* 96.5 ms, and 100 for what is left. */
+	/* 80.2 ms, and 100 for what is left. */
 	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 10)), WPTRACK_PLAN_DUMP);
-	plan = plan_for(196);
+	plan = plan_for(180);
 	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 10)), WPTRACK_PLAN_MORE);
 }
 
@@ -226,6 +254,8 @@ int main(int argc, char **argv)
 		TEST(stop_is_the_sum_of_its_parts),
 		TEST(a_longer_stop_than_estimated_is_believed),
 		TEST(a_round_without_a_stop_is_no_measure),
+		TEST(a_live_round_has_collected_while_it_copied),
+		TEST(rounds_count_by_what_they_copied),
 		TEST(what_runs_on_is_not_freed),
 		TEST(each_process_takes_its_time),
 		TEST(what_is_written_until_the_stop_counts),
