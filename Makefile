@@ -62,9 +62,9 @@ MAN_PAGES	:= $(wildcard docs/*.1 docs/*.8)
 GEN_SRC		:= $(PROTOS:images/%.proto=$(BUILD)/gen/%.pb-c.c)
 GEN_HDR		:= $(GEN_SRC:.c=.h)
 GEN_OBJ		:= $(GEN_SRC:.c=.o)
-# CRIU's own description of its pagemap images, and what that includes.
+# CRIU's own description of its pagemap images and statistics, and what that includes.
 IMG_GEN		:= $(BUILD)/gen/criu
-IMG_OBJ		:= $(IMG_GEN)/pagemap.pb-c.o
+IMG_OBJ		:= $(IMG_GEN)/pagemap.pb-c.o $(IMG_GEN)/stats.pb-c.o
 IMG_HDR		:= $(IMG_OBJ:.o=.h)
 PLUGIN_OBJ	:= $(PLUGIN_SRC:%.c=$(BUILD)/obj/%.o)
 CONTROL_OBJ	:= $(PLUGIN_SRC:plugin/%.c=$(BUILD)/obj/controls/%.o)
@@ -291,10 +291,10 @@ $(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h &: images/%.proto
 	$(Q)protoc-c --proto_path=images --c_out=$(BUILD)/gen $<
 
 $(IMG_OBJ:.o=.c) $(IMG_HDR) &: $(CRIU_TREE).tree
-	$(call say,PROTOC,$(CRIU_TREE)/images/pagemap.proto)
+	$(call say,PROTOC,$(CRIU_TREE)/images: pagemap.proto stats.proto)
 	@mkdir -p $(@D)
 	$(Q)protoc-c --proto_path=$(CRIU_TREE)/images --proto_path=/usr/include --c_out=$(IMG_GEN) \
-		pagemap.proto opts.proto google/protobuf/descriptor.proto
+		pagemap.proto stats.proto opts.proto google/protobuf/descriptor.proto
 
 $(GEN_OBJ) $(IMG_OBJ): %.o: %.c $(BUILD)/stamp/flags
 	$(call say,CC,$@)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * wptrack: show and release what is tracked, read session records, verify images.
+ * wptrack: show and release what is tracked, read session records, verify images, watch what is written, migrate.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,6 +19,10 @@ static const struct {
 	{ "show", "DIR [--json]", "print the session record of an images directory", wptrack_cmd_show },
 	{ "verify", "PID DIR [...]", "compare a stopped process with its images (--exact, --image-id N, --json)",
 	  wptrack_cmd_verify },
+	{ "migrate", "PID DIR [...]", "pre-dump until a dump stops it shortly, and dump (see wptrack(1))",
+	  wptrack_cmd_migrate },
+	{ "dirty-rate", "PID [...]", "watch how much a tracked tree writes (--interval SECONDS, --count N, --json)",
+	  wptrack_cmd_dirty_rate },
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -27,9 +31,9 @@ static void print_usage(FILE *to)
 {
 	fprintf(to, "usage: wptrack COMMAND\n\n");
 	for (size_t i = 0; i < NR_COMMANDS; i++)
-		fprintf(to, "  %-8s %-13s %s\n", commands[i].name, commands[i].args, commands[i].help);
-	fprintf(to, "  %-8s %-13s %s\n", "help", "", "print this");
-	fprintf(to, "\n  --version              print the version\n");
+		fprintf(to, "  %-10s %-13s %s\n", commands[i].name, commands[i].args, commands[i].help);
+	fprintf(to, "  %-10s %-13s %s\n", "help", "", "print this");
+	fprintf(to, "\n  --version                print the version\n");
 }
 
 static int dispatch(int argc, char **argv)

@@ -16,16 +16,24 @@
 #define WPTRACK_EXIT_USAGE   2
 #define WPTRACK_EXIT_UNKNOWN 2
 
+/* wptrack migrate has not dumped, as that would have taken too long. */
+#define WPTRACK_EXIT_NOT_CONVERGING 3
+
 int wptrack_cmd_status(int argc, char **argv);
 int wptrack_cmd_release(int argc, char **argv);
 int wptrack_cmd_show(int argc, char **argv);
 int wptrack_cmd_verify(int argc, char **argv);
+int wptrack_cmd_dirty_rate(int argc, char **argv);
+int wptrack_cmd_migrate(int argc, char **argv);
 
 /* Say on stderr that subcommand @name was called wrongly. Return: WPTRACK_EXIT_USAGE. */
 int wptrack_cmd_misused(const char *name, const char *why);
 
 /* Say on stderr what failed; @err is a negative errno. Return: WPTRACK_EXIT_FAILED. */
 int wptrack_cmd_failed(const char *what, int err);
+
+/* A pid, or another number from 1 to INT32_MAX. Return: 0 when @text is none. */
+int32_t wptrack_parse_number(const char *text);
 
 /* Room for any size as wptrack_print_size() writes it, NUL included. */
 #define WPTRACK_SIZE_LEN 16

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * How wptrack writes numbers and names, for people and as JSON.
+ * How wptrack reads numbers, and writes them and names, for people and as JSON.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "wptrack_cmd.h"
@@ -18,6 +20,16 @@ int wptrack_cmd_misused(const char *name, const char *why)
 {
 	fprintf(stderr, "wptrack %s: %s (see wptrack help)\n", name, why);
 	return WPTRACK_EXIT_USAGE;
+}
+
+int32_t wptrack_parse_number(const char *text)
+{
+	char *end;
+	long number;
+
+	errno = 0;
+	number = strtol(text, &end, 10);
+	return errno || end == text || *end || number <= 0 || number > INT32_MAX ? 0 : (int32_t)number;
 }
 
 const char *wptrack_print_size(uint64_t bytes, char buf[WPTRACK_SIZE_LEN])

@@ -510,17 +510,6 @@ static int verify(struct verification *v)
 	return ret;
 }
 
-/* Return: 0 when @text is no number from 1 to INT32_MAX. */
-static int32_t parse_number(const char *text)
-{
-	char *end;
-	long number;
-
-	errno = 0;
-	number = strtol(text, &end, 10);
-	return errno || end == text || *end || number <= 0 || number > INT32_MAX ? 0 : (int32_t)number;
-}
-
 static int parse_arguments(int argc, char **argv, struct options *opt)
 {
 	for (int i = 1; i < argc; i++) {
@@ -529,14 +518,14 @@ static int parse_arguments(int argc, char **argv, struct options *opt)
 		} else if (!strcmp(argv[i], "--exact")) {
 			opt->exact = true;
 		} else if (!strcmp(argv[i], "--image-id")) {
-			opt->image_id = i + 1 < argc ? (uint32_t)parse_number(argv[++i]) : 0;
+			opt->image_id = i + 1 < argc ? (uint32_t)wptrack_parse_number(argv[++i]) : 0;
 			if (!opt->image_id)
 				return wptrack_cmd_misused(argv[0], "--image-id takes a number");
 		} else if (argv[i][0] == '-' || opt->path) {
 			return wptrack_cmd_misused(argv[0],
 						   "takes a PID, a directory, --exact, --image-id N and --json");
 		} else if (!opt->pid) {
-			opt->pid = parse_number(argv[i]);
+			opt->pid = wptrack_parse_number(argv[i]);
 			if (!opt->pid)
 				return wptrack_cmd_misused(argv[0], "that is no PID");
 		} else {

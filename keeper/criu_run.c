@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "criu_run.h"
+#include "proc_tree.h"
+
+#define TICK_NS	  200000000L
+#define CANCEL_NS 2000000L /* how often is asked whether criu can be told */
+
+static sigset_t mask_before;
+static sigset_t cancelling; /* empty before wptrack_run_prepare() */
+
+void wptrack_run_prepare(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action;
+	sigset_t set;
+
+	sigemptyset(&cancelling);
+	/* What is ignored is to be ignored still (nohup), and would not be when held back. */
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (!sigaction(signals[i], NULL, &action) && action.sa_handler != SIG_IGN)
+			sigaddset(&cancelling, signals[i]);
+	set = cancelling;
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, &mask_before);
+	/* With SIGCHLD ignored by who has started us, a child's status would be lost. */
+	signal(SIGCHLD, SIG_DFL);
+	/* Who reads along may leave; the rounds are to end in order nevertheless. */
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int wptrack_run_cancelled(struct wptrack_run *run)
+{
+	const int sig = sigtimedwait(&cancelling, NULL, &(struct timespec){ 0 });
+
+	if (sig > 0 && !run->cancelled)
+		run->cancelled = sig;
+	return run->cancelled;
+}
+
+static bool traces_any(pid_t tracer, pid_t root)
+{
+	struct wptrack_tree tree __attribute__((cleanup(wptrack_tree_free))) = { 0 };
+
+	/* A tree that cannot be read has ended, or as much of it is looked at as is known. */
+	wptrack_tree_read(root, &tree);
+	for (size_t i = 0; i < tree.nr; i++)
+		if (wptrack_proc_tracer(tree.pids[i]) == tracer)
+			return true;
+	return false;
+}
+
+/* Return: the child, or -errno. What cannot be executed ends with 127, and has told why. */
+static pid_t start(char *const argv[], bool own_group)
+{
+	const pid_t child = fork();
+
+	if (child < 0)
+		return -errno;
+	/* In both, so that whichever is first has the group before it is needed. */
+	if (own_group)
+		setpgid(child, 0);
+	if (child)
+		return child;
+	/* Ours is for what others read. */
+	dup2(STDERR_FILENO, STDOUT_FILENO);
+	signal(SIGPIPE, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &mask_before, NULL);
+	execvp(argv[0], argv);
+	dprintf(STDERR_FILENO, "wptrack: %s: %s\n", argv[0], strerror(errno));
+	_exit(127);
+}
+
+/* @traced_root: 0 for a command that stops nothing. */
+static int wait_for(struct wptrack_run *run, pid_t child, pid_t traced_root)
+{
+	bool told = false;
+	sigset_t set = cancelling;
+	int status;
+
+	sigaddset(&set, SIGCHLD);
+	for (;;) {
+		const struct timespec patience = { .tv_nsec = run->cancelled && !told ? CANCEL_NS : TICK_NS };
+		const pid_t ended = waitpid(child, &status, WNOHANG);
+		bool at_once = false;
+		int sig;
+
+		if (ended == child)
+			return status;
+		if (ended < 0)
+			return -errno;
+		sig = sigtimedwait(&set, NULL, &patience);
+		if (sig > 0 && sig != SIGCHLD) {
+			at_once = run->cancelled;
+			if (!at_once)
+				run->cancelled = sig;
+		}
+		if (run->cancelled && (at_once || (!told && !(traced_root && traces_any(child, traced_root))))) {
+			/* What it has started itself is to end as well. */
+			kill(traced_root ? -child : child, run->cancelled);
+			told = true;
+		}
+		if (sig < 0 && !run->cancelled && run->tick)
+			run->tick(run->arg);
+	}
+}
+
+int wptrack_run_criu(struct wptrack_run *run, char *const argv[])
+{
+	const pid_t child = start(argv, true);
+
+	return child < 0 ? child : wait_for(run, child, run->root);
+}
+
+int wptrack_run_shell(struct wptrack_run *run, const char *command)
+{
+	char *const argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)command, NULL };
+	const pid_t child = start(argv, false);
+
+	return child < 0 ? child : wait_for(run, child, 0);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * wptrack migrate, in parts: the command line (wptrack_migrate.c), the rounds
+ * (migrate_rounds.c), and what is left in order afterwards (migrate_end.c).
+ */
+#ifndef WPTRACK_MIGRATE_H
+#define WPTRACK_MIGRATE_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "criu_run.h"
+#include "migrate_plan.h"
+#include "migrate_show.h"
+#include "session.h"
+
+struct wptrack_migrate_options {
+	int32_t pid;
+	const char *dir;
+	const char *criu;
+	const char *mode; /* of pre-dumps, by criu's names */
+	const char *address;
+	const char *port;
+	const char *server_cmd; /* NULL: images are written here */
+	struct wptrack_plan_goal goal;
+	bool force;
+	bool json;
+	char **extra; /* for each criu */
+	int nr_extra;
+};
+
+struct wptrack_migrate {
+	struct wptrack_migrate_options opt;
+	struct wptrack_run run;
+	struct wptrack_plan plan;
+	struct wptrack_plan_forecast forecast; /* of the last round */
+	struct wptrack_record *rec;	       /* of the last round; NULL before */
+	uint64_t start_time;		       /* of the root: the pid may be given out again */
+	uint64_t begun_us;		       /* by the criu that runs */
+	unsigned int rounds;		       /* that succeeded */
+	bool dumping;			       /* the round under way is the dump */
+	bool was_stopped;		       /* something of the tree, before all this */
+	char dir[PATH_MAX];		       /* of the round under way */
+	char why[WPTRACK_MIGRATE_WHY_LEN];     /* what became of it */
+	uint64_t stopped_us;		       /* by the dump */
+};
+
+/* Has the root ended? */
+bool wptrack_migrate_is_gone(const struct wptrack_migrate *m);
+
+/* All rounds, up to the dump or what prevents it. m->why is filled in; nothing is released. */
+enum wptrack_migrate_end wptrack_migrate_rounds(struct wptrack_migrate *m);
+
+/* Is any process of the tree stopped, by a signal or a frozen cgroup? */
+bool wptrack_migrate_is_stopped(const struct wptrack_migrate *m);
+
+/**
+ * wptrack_migrate_release - end the tracking of all that a migration has tracked
+ *
+ * Also of processes that have left the tree since. Says on stderr what could not
+ * be released. The dump may have ended them: none is no failure.
+ */
+void wptrack_migrate_release(const struct wptrack_migrate *m);
+
+/* See to it that no process of the tree stays stopped that ran before; says so on stderr. */
+void wptrack_migrate_let_run(const struct wptrack_migrate *m);
+
+#endif

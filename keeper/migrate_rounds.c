@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "criu_stats.h"
+#include "migrate.h"
+#include "pending.h"
+#include "proc.h"
+#include "wptrack_cmd.h"
+
+#define PAGE_BYTES 4096ull
+#define US_PER_MS  1000.0
+#define LINE_BYTES 512
+
+/* What is given to criu apart from what the user adds, the NULL included. */
+#define ARGS_MAX 32
+
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+static __attribute__((format(printf, 2, 3))) void say(struct wptrack_migrate *m, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(m->why, sizeof(m->why), format, args);
+	va_end(args);
+}
+
+static __attribute__((format(printf, 2, 3))) enum wptrack_migrate_end fail(struct wptrack_migrate *m,
+									   const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(m->why, sizeof(m->why), format, args);
+	va_end(args);
+	return WPTRACK_MIGRATE_FAILED;
+}
+
+static enum wptrack_migrate_end cancelled(struct wptrack_migrate *m)
+{
+	say(m, "cancelled by %s", strsignal(m->run.cancelled));
+	return WPTRACK_MIGRATE_CANCELLED;
+}
+
+bool wptrack_migrate_is_gone(const struct wptrack_migrate *m)
+{
+	struct wptrack_task now;
+
+	return wptrack_proc_identify(m->opt.pid, &now) || now.start_time != m->start_time;
+}
+
+static const char *kind_of(const struct wptrack_migrate *m)
+{
+	return m->dumping ? "dump" : "pre-dump";
+}
+
+static void tick(void *arg)
+{
+	const struct wptrack_migrate *m = arg;
+
+	wptrack_migrate_show_progress(m->rounds + 1, m->dumping, now_us() - m->begun_us);
+}
+
+/* ---------------------------------------------------------------- one criu */
+
+/* The first error in criu's log, without what is of no consequence. Return: false when there is none. */
+static bool first_error(const char *path, char line[LINE_BYTES])
+{
+	FILE *f = fopen(path, "re");
+	const char *at = NULL;
+
+	if (!f)
+		return false;
+	while (!at && fgets(line, LINE_BYTES, f)) {
+		at = strstr(line, "Error (");
+		if (at && strstr(at, "RLIMIT_NOFILE"))
+			at = NULL;
+	}
+	fclose(f);
+	if (!at)
+		return false;
+	memmove(line, at, strlen(at) + 1);
+	line[strcspn(line, "\n")] = '\0';
+	/* Names in it are the program's choice. */
+	for (char *c = line; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	return true;
+}
+
+static enum wptrack_migrate_end criu_failed(struct wptrack_migrate *m, int status, const char *log)
+{
+	char line[LINE_BYTES], path[PATH_MAX + 32];
+
+	snprintf(path, sizeof(path), "%s/%s", m->dir, log);
+	if (status < 0)
+		return fail(m, "%s cannot be run: %s", m->opt.criu, strerror(-status));
+	if (wptrack_migrate_is_gone(m))
+		return fail(m, "process %" PRId32 " has ended in round %u", m->opt.pid, m->rounds + 1);
+	if (WIFSIGNALED(status))
+		return fail(m, "round %u: criu %s was killed by signal %d (log: %s)", m->rounds + 1, kind_of(m),
+			    WTERMSIG(status), path);
+	if (!first_error(path, line))
+		return fail(m, "round %u: criu %s failed", m->rounds + 1, kind_of(m));
+	return fail(m, "round %u: criu %s failed: %s (log: %s)", m->rounds + 1, kind_of(m), line, path);
+}
+
+/* Return: the status as waitpid() has it, or -errno. */
+static int run_criu(struct wptrack_migrate *m, const char *log)
+{
+	const struct wptrack_migrate_options *opt = &m->opt;
+	char pid[16], prev[24];
+	char **argv = calloc(ARGS_MAX + (size_t)opt->nr_extra, sizeof(*argv));
+	size_t nr = 0;
+	int status;
+
+	if (!argv)
+		return -ENOMEM;
+#define ARG(text) (argv[nr++] = (char *)(text))
+	snprintf(pid, sizeof(pid), "%" PRId32, opt->pid);
+	snprintf(prev, sizeof(prev), "../%u", m->rounds);
+	ARG(opt->criu), ARG(kind_of(m));
+	ARG("--tree"), ARG(pid);
+	ARG("--images-dir"), ARG(m->dir);
+	ARG("--log-file"), ARG(log);
+	if (m->rounds)
+		ARG("--prev-images-dir"), ARG(prev);
+	if (!m->dumping)
+		ARG("--pre-dump-mode"), ARG(opt->mode);
+	else
+		ARG("--track-mem");
+	if (m->dumping && opt->goal.leave_running)
+		ARG("--leave-running");
+	if (opt->server_cmd)
+		ARG("--page-server"), ARG("--port"), ARG(opt->port);
+	if (opt->server_cmd && opt->address)
+		ARG("--address"), ARG(opt->address);
+	for (int i = 0; i < opt->nr_extra; i++)
+		ARG(opt->extra[i]);
+#undef ARG
+	m->begun_us = now_us();
+	status = wptrack_run_criu(&m->run, argv);
+	free(argv);
+	return status;
+}
+
+/* A page-server takes one round and ends. Return: 0, or what wptrack_run_shell() says. */
+static int start_server(struct wptrack_migrate *m)
+{
+	char round[16], prev[24] = "";
+
+	snprintf(round, sizeof(round), "%u", m->rounds + 1);
+	if (m->rounds)
+		snprintf(prev, sizeof(prev), "../%u", m->rounds);
+	if (setenv("WPTRACK_ROUND", round, 1) || setenv("WPTRACK_PREV", prev, 1))
+		return -errno;
+	wptrack_migrate_show_break();
+	m->begun_us = now_us();
+	return wptrack_run_shell(&m->run, m->opt.server_cmd);
+}
+
+/* One round with all that belongs to it. Return: WPTRACK_MIGRATE_GOES_ON, or why there is no other. */
+static enum wptrack_migrate_end make_round(struct wptrack_migrate *m, struct wptrack_criu_stats *ret_stats,
+					   uint64_t *ret_ended_us)
+{
+	const char *log = m->dumping ? "dump.log" : "pre-dump.log";
+	int err;
+
+	if (wptrack_run_cancelled(&m->run))
+		return cancelled(m);
+	if (wptrack_migrate_is_gone(m))
+		return fail(m, "process %" PRId32 " has ended", m->opt.pid);
+	if (snprintf(m->dir, sizeof(m->dir), "%s/%u", m->opt.dir, m->rounds + 1) >= (int)sizeof(m->dir))
+		return fail(m, "%s: %s", m->opt.dir, strerror(ENAMETOOLONG));
+	if (mkdir(m->dir, 0700))
+		return fail(m, "%s: %s", m->dir, strerror(errno));
+	if (m->opt.server_cmd) {
+		err = start_server(m);
+		if (m->run.cancelled)
+			return cancelled(m);
+		if (err)
+			return fail(m, "the page-server of round %u was not started: the command ended with status %d",
+				    m->rounds + 1, err < 0 || !WIFEXITED(err) ? -1 : WEXITSTATUS(err));
+	}
+	err = run_criu(m, log);
+	*ret_ended_us = now_us();
+	/* A dump that was complete all the same is no use cancelled. */
+	if (err && m->run.cancelled)
+		return cancelled(m);
+	if (err)
+		return criu_failed(m, err, log);
+	err = wptrack_criu_stats_read(m->dir, ret_stats);
+	if (err)
+		return fail(m, "%s/stats-dump: %s", m->dir, strerror(-err));
+	m->rounds++;
+	return WPTRACK_MIGRATE_GOES_ON;
+}
+
+/* ---------------------------------------------------------------- pre-dumps */
+
+/* The record of the round just made replaces the one before. */
+static enum wptrack_migrate_end read_record(struct wptrack_migrate *m)
+{
+	const int dirfd = open(m->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct wptrack_record *rec;
+	int err;
+
+	if (dirfd < 0)
+		return fail(m, "%s: %s", m->dir, strerror(errno));
+	err = wptrack_record_read(dirfd, ".", &rec);
+	close(dirfd);
+	if (err == -ENOENT)
+		return fail(m,
+			    "round %u was not tracked, %s has no " WPTRACK_RECORD_NAME
+			    ": does criu find the plugin (-- -L DIR)? see %s/pre-dump.log",
+			    m->rounds, m->dir, m->dir);
+	if (err)
+		return fail(m, "%s/" WPTRACK_RECORD_NAME ": %s", m->dir, strerror(-err));
+	wptrack_record_free(m->rec);
+	m->rec = rec;
+	return WPTRACK_MIGRATE_GOES_ON;
+}
+
+static const char *untrusted_note(const struct wptrack_pending *pending)
+{
+	return pending->untrusted ? "; part of it is dumped in full each time, see wptrack show" : "";
+}
+
+/* Why a dump now would stop the process for too long. */
+static void explain(struct wptrack_migrate *m, enum wptrack_plan_verdict verdict, const struct wptrack_pending *pending)
+{
+	const struct wptrack_plan_forecast *forecast = &m->forecast;
+	char dirty[WPTRACK_SIZE_LEN], copy[WPTRACK_SIZE_LEN], left[WPTRACK_SIZE_LEN];
+	const char *reason = "the last rounds have not made it shorter";
+
+	if (verdict == WPTRACK_PLAN_TOO_FAST)
+		reason = "it writes as fast as is copied";
+	else if (verdict == WPTRACK_PLAN_ROUNDS)
+		reason = "no more rounds are allowed (--max-rounds)";
+	say(m,
+	    "does not converge in %u rounds: the program writes %s/s, the copy does %s/s; predicted stop %.0f ms "
+	    "(%.0f ms for copying %s, %.0f ms for the rest) > downtime %.0f ms; %s%s",
+	    m->rounds, wptrack_print_size(forecast->dirty_rate, dirty), wptrack_print_size(forecast->copy_rate, copy),
+	    (double)forecast->stop_us / US_PER_MS, (double)(forecast->stop_us - forecast->base_us) / US_PER_MS,
+	    wptrack_print_size(forecast->dump_bytes, left), (double)forecast->base_us / US_PER_MS,
+	    (double)m->opt.goal.downtime_us / US_PER_MS, reason, untrusted_note(pending));
+}
+
+/* A pre-dump, and the decision what comes after it. Return: WPTRACK_MIGRATE_GOES_ON, or why there is no other. */
+static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack_plan_verdict *ret_verdict)
+{
+	struct wptrack_plan_round round = { 0 };
+	struct wptrack_migrate_round shown = { .dir = m->dir, .forecast = &m->forecast };
+	struct wptrack_pending pending;
+	enum wptrack_migrate_end end;
+	int err;
+
+	end = make_round(m, &shown.stats, &round.ended_us);
+	if (end == WPTRACK_MIGRATE_GOES_ON)
+		end = read_record(m);
+	if (end != WPTRACK_MIGRATE_GOES_ON)
+		return end;
+	err = wptrack_pending_read(m->opt.pid, m->rec, &pending);
+	if (err == -ESRCH)
+		return fail(m, "process %" PRId32 " has ended after round %u", m->opt.pid, m->rounds);
+	if (err)
+		return fail(m, "process %" PRId32 ": its memory cannot be scanned: %s", m->opt.pid, strerror(-err));
+
+	round.begun_us = m->begun_us;
+	round.read_us = now_us();
+	round.stopped_us = shown.stats.freezing_us + shown.stats.frozen_us;
+	round.copied_us = shown.stats.memwrite_us;
+	round.written_bytes = shown.stats.pages_written * PAGE_BYTES;
+	round.populated_bytes = (shown.stats.pages_written + shown.stats.pages_skipped_parent) * PAGE_BYTES;
+	round.processes = pending.processes;
+	round.pending_bytes = pending.private_bytes + pending.shared_bytes;
+	*ret_verdict = wptrack_plan_decide(&m->plan, &round, &m->forecast);
+
+	shown.number = m->rounds;
+	shown.took_us = round.ended_us - round.begun_us;
+	wptrack_migrate_show_round(&shown, m->opt.json);
+	if (*ret_verdict != WPTRACK_PLAN_MORE && *ret_verdict != WPTRACK_PLAN_DUMP)
+		explain(m, *ret_verdict, &pending);
+	return WPTRACK_MIGRATE_GOES_ON;
+}
+
+/* ---------------------------------------------------------------- all of them */
+
+static enum wptrack_migrate_end dump(struct wptrack_migrate *m)
+{
+	struct wptrack_migrate_round shown = { .dump = true, .dir = m->dir };
+	enum wptrack_migrate_end end;
+	uint64_t ended_us;
+
+	m->dumping = true;
+	end = make_round(m, &shown.stats, &ended_us);
+	if (end != WPTRACK_MIGRATE_GOES_ON)
+		return end;
+	shown.number = m->rounds;
+	shown.took_us = ended_us - m->begun_us;
+	wptrack_migrate_show_round(&shown, m->opt.json);
+	m->stopped_us = shown.stats.freezing_us + shown.stats.frozen_us;
+	say(m, "dumped into %s: stopped for %.0f ms, predicted were %.0f ms", m->dir, (double)m->stopped_us / US_PER_MS,
+	    (double)m->forecast.stop_us / US_PER_MS);
+	return WPTRACK_MIGRATE_DUMPED;
+}
+
+enum wptrack_migrate_end wptrack_migrate_rounds(struct wptrack_migrate *m)
+{
+	enum wptrack_plan_verdict verdict = WPTRACK_PLAN_MORE;
+
+	m->run.tick = tick;
+	m->run.arg = m;
+	while (verdict == WPTRACK_PLAN_MORE) {
+		const enum wptrack_migrate_end end = pre_dump(m, &verdict);
+
+		if (end != WPTRACK_MIGRATE_GOES_ON)
+			return end;
+	}
+	if (verdict == WPTRACK_PLAN_DUMP)
+		return dump(m);
+	if (!m->opt.force)
+		return WPTRACK_MIGRATE_NOT_CONVERGING;
+	wptrack_migrate_show_break();
+	fprintf(stderr, "wptrack migrate: %s; dumping, as --force is given\n", m->why);
+	return dump(m);
+}

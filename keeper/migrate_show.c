@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "migrate_show.h"
+#include "wptrack_cmd.h"
+
+#define PAGE_BYTES 4096ull
+#define US_PER_MS  1000.0
+#define US_PER_S   1000000.0
+
+/* Carriage return, and erase to the end of the line. */
+#define REWRITE "\r\033[K"
+
+static bool line_begun;
+
+static uint64_t stopped_us(const struct wptrack_criu_stats *stats)
+{
+	return stats->freezing_us + stats->frozen_us;
+}
+
+static uint64_t written_pages(const struct wptrack_criu_stats *stats)
+{
+	return stats->pages_written + stats->shpages_written;
+}
+
+void wptrack_migrate_show_progress(unsigned int number, bool dump, uint64_t since_us)
+{
+	if (!isatty(STDERR_FILENO))
+		return;
+	fprintf(stderr, REWRITE "%s %u: %.1f s", dump ? "dump" : "round", number, (double)since_us / US_PER_S);
+	line_begun = true;
+}
+
+void wptrack_migrate_show_break(void)
+{
+	if (line_begun)
+		fputs(REWRITE, stderr);
+	line_begun = false;
+}
+
+static void show_row(const struct wptrack_migrate_round *round)
+{
+	const struct wptrack_plan_forecast *forecast = round->forecast;
+	char written[WPTRACK_SIZE_LEN], copy[WPTRACK_SIZE_LEN], dirty[WPTRACK_SIZE_LEN], left[WPTRACK_SIZE_LEN];
+
+	wptrack_migrate_show_break();
+	if (round->number == 1)
+		fprintf(stderr, "%5s %10s %12s %9s %10s %10s %10s %10s %13s\n", "ROUND", "TIME", "STOPPED", "PAGES",
+			"WRITTEN", "COPY/S", "DIRTY/S", "LEFT", "PREDICTED");
+	fprintf(stderr, "%5u %8.2f s %9.1f ms %9" PRIu64 " %10s", round->number, (double)round->took_us / US_PER_S,
+		(double)stopped_us(&round->stats) / US_PER_MS, written_pages(&round->stats),
+		wptrack_print_size(written_pages(&round->stats) * PAGE_BYTES, written));
+	if (forecast)
+		fprintf(stderr, " %10s %10s %10s %10.1f ms\n", wptrack_print_size(forecast->copy_rate, copy),
+			wptrack_print_size(forecast->dirty_rate, dirty), wptrack_print_size(forecast->dump_bytes, left),
+			(double)forecast->stop_us / US_PER_MS);
+	else
+		fputs(" dump\n", stderr);
+}
+
+static void print_json(const struct wptrack_migrate_round *round)
+{
+	const struct wptrack_criu_stats *stats = &round->stats;
+	const struct wptrack_plan_forecast *forecast = round->forecast;
+
+	printf("{\"round\": %u, \"kind\": \"%s\", \"directory\": ", round->number, round->dump ? "dump" : "pre-dump");
+	wptrack_json_string(stdout, round->dir);
+	printf(", \"took_us\": %" PRIu64 ", \"stopped_us\": %" PRIu64 ", \"memwrite_us\": %" PRIu64
+	       ", \"pages_written\": %" PRIu64 ", \"pages_skipped_parent\": %" PRIu64 ", \"shpages_written\": %" PRIu64,
+	       round->took_us, stopped_us(stats), stats->memwrite_us, stats->pages_written, stats->pages_skipped_parent,
+	       stats->shpages_written);
+	if (forecast)
+		printf(", \"copy_bytes_per_second\": %" PRIu64 ", \"dirty_bytes_per_second\": %" PRIu64
+		       ", \"left_bytes\": %" PRIu64 ", \"predicted_stop_us\": %" PRIu64,
+		       forecast->copy_rate, forecast->dirty_rate, forecast->dump_bytes, forecast->stop_us);
+	puts("}");
+	fflush(stdout);
+}
+
+void wptrack_migrate_show_round(const struct wptrack_migrate_round *round, bool json)
+{
+	show_row(round);
+	if (json)
+		print_json(round);
+}
+
+static const char *end_name(enum wptrack_migrate_end end)
+{
+	switch (end) {
+	case WPTRACK_MIGRATE_GOES_ON:
+		break;
+	case WPTRACK_MIGRATE_DUMPED:
+		return "dumped";
+	case WPTRACK_MIGRATE_NOT_CONVERGING:
+		return "not-converging";
+	case WPTRACK_MIGRATE_CANCELLED:
+		return "cancelled";
+	case WPTRACK_MIGRATE_FAILED:
+		return "failed";
+	}
+	return "?";
+}
+
+void wptrack_migrate_show_verdict(const struct wptrack_migrate_verdict *verdict, bool json)
+{
+	wptrack_migrate_show_break();
+	if (json) {
+		printf("{\"verdict\": \"%s\", \"why\": ", end_name(verdict->end));
+		wptrack_json_string(stdout, verdict->why);
+		fputs(", \"directory\": ", stdout);
+		wptrack_json_string(stdout, verdict->dir);
+		printf(", \"rounds\": %u, \"predicted_stop_us\": %" PRIu64 ", \"stopped_us\": %" PRIu64 "}\n",
+		       verdict->rounds, verdict->predicted_us, verdict->stopped_us);
+		fflush(stdout);
+	}
+	if (verdict->end != WPTRACK_MIGRATE_DUMPED)
+		fprintf(stderr, "wptrack migrate: %s\n", verdict->why);
+	else if (!json)
+		printf("%s\n", verdict->why);
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * wptrack migrate: pre-dumps until a dump stops the process for a short time, and the dump.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "migrate.h"
+#include "proc.h"
+#include "wptrack_cmd.h"
+
+#define DOWNTIME_MS 100
+#define MAX_ROUNDS  10
+
+/* As shells have it: 128 and the signal's number. */
+#define EXIT_SIGNAL 128
+
+static __attribute__((format(printf, 1, 2))) int cannot(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fputs("wptrack migrate: ", stderr);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	putc('\n', stderr);
+	return WPTRACK_EXIT_FAILED;
+}
+
+/* ---------------------------------------------------------------- before the first round */
+
+static bool is_runnable(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && S_ISREG(st.st_mode) && !access(path, X_OK);
+}
+
+/* As posix_spawnp() looks for it. */
+static bool is_found(const char *program)
+{
+	const char *path = getenv("PATH");
+	char candidate[PATH_MAX];
+
+	if (strchr(program, '/'))
+		return is_runnable(program);
+	while (path && *path) {
+		const size_t len = strcspn(path, ":");
+
+		if (snprintf(candidate, sizeof(candidate), "%.*s/%s", (int)len, len ? path : ".", program) <
+			    (int)sizeof(candidate) &&
+		    is_runnable(candidate))
+			return true;
+		path += len + (path[len] == ':');
+	}
+	return false;
+}
+
+static bool is_empty(const char *path)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *entry;
+	bool empty = dir != NULL;
+
+	while (empty && (entry = readdir(dir)))
+		empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
+	if (dir)
+		closedir(dir);
+	return empty;
+}
+
+static int make_directory(const char *path)
+{
+	if (!mkdir(path, 0700))
+		return 0;
+	if (errno == ENOENT)
+		return cannot("%s: the directory that it is to lie in does not exist", path);
+	if (errno != EEXIST)
+		return cannot("%s: %s", path, strerror(errno));
+	if (!is_empty(path))
+		return cannot("%s is no empty directory: name a new one", path);
+	return 0;
+}
+
+/* What can be known to fail is refused before anything has been done. */
+static int begin(struct wptrack_migrate *m)
+{
+	struct wptrack_task root;
+	const int err = wptrack_proc_identify(m->opt.pid, &root);
+
+	if (err == -ESRCH || err == -ENOENT)
+		return cannot("there is no process %" PRId32, m->opt.pid);
+	if (err)
+		return cannot("process %" PRId32 ": %s", m->opt.pid, strerror(-err));
+	if (!is_found(m->opt.criu))
+		return cannot("there is no program %s: install the patched criu, or name it with --criu", m->opt.criu);
+	m->start_time = root.start_time;
+	m->run.root = m->opt.pid;
+	m->plan.goal = m->opt.goal;
+	m->was_stopped = wptrack_migrate_is_stopped(m);
+	return make_directory(m->opt.dir);
+}
+
+/* ---------------------------------------------------------------- and after the last */
+
+static void tell_what_stays(const struct wptrack_migrate *m, enum wptrack_migrate_end end)
+{
+	if (end == WPTRACK_MIGRATE_NOT_CONVERGING)
+		fprintf(stderr, "wptrack migrate: not dumped: give a greater --downtime, or --force\n");
+	if (!wptrack_migrate_is_gone(m))
+		fprintf(stderr, "wptrack migrate: process %" PRId32 " %s, and is not tracked\n", m->opt.pid,
+			m->was_stopped ? "is stopped as it was" : "runs on");
+	if (m->rounds)
+		fprintf(stderr, "wptrack migrate: the images of %u round%s stay in %s\n", m->rounds,
+			m->rounds == 1 ? "" : "s", m->opt.dir);
+	else
+		fprintf(stderr, "wptrack migrate: %s holds no round of use\n", m->opt.dir);
+}
+
+static int end_status(const struct wptrack_migrate *m, enum wptrack_migrate_end end)
+{
+	switch (end) {
+	case WPTRACK_MIGRATE_DUMPED:
+		return 0;
+	case WPTRACK_MIGRATE_NOT_CONVERGING:
+		return WPTRACK_EXIT_NOT_CONVERGING;
+	case WPTRACK_MIGRATE_CANCELLED:
+		return EXIT_SIGNAL + m->run.cancelled;
+	case WPTRACK_MIGRATE_GOES_ON:
+	case WPTRACK_MIGRATE_FAILED:
+		break;
+	}
+	return WPTRACK_EXIT_FAILED;
+}
+
+static int migrate(struct wptrack_migrate *m)
+{
+	struct wptrack_migrate_verdict verdict = { .why = m->why, .dir = m->opt.dir };
+	int err;
+
+	wptrack_run_prepare();
+	err = begin(m);
+	if (err)
+		return err;
+	verdict.end = wptrack_migrate_rounds(m);
+	verdict.rounds = m->rounds;
+	verdict.predicted_us = m->forecast.stop_us;
+	verdict.stopped_us = m->stopped_us;
+	if (verdict.end != WPTRACK_MIGRATE_DUMPED)
+		wptrack_migrate_let_run(m);
+	/* Each migration begins with a full round, so that nobody has a use for it. */
+	wptrack_migrate_release(m);
+	wptrack_migrate_show_verdict(&verdict, m->opt.json);
+	if (verdict.end != WPTRACK_MIGRATE_DUMPED)
+		tell_what_stays(m, verdict.end);
+	wptrack_record_free(m->rec);
+	return end_status(m, verdict.end);
+}
+
+/* ---------------------------------------------------------------- the command line */
+
+static bool is_mode(const char *mode)
+{
+	return !strcmp(mode, "live") || !strcmp(mode, "splice") || !strcmp(mode, "read");
+}
+
+/* An option with a value, which is NULL when it is missing. Return: 0, or after complaining. */
+static int take_value(struct wptrack_migrate_options *opt, const char *name, const char *option, const char *value)
+{
+	const int32_t number = value ? wptrack_parse_number(value) : 0;
+
+	if (!value) {
+		fprintf(stderr, "wptrack %s: %s needs a value (see wptrack help)\n", name, option);
+		return WPTRACK_EXIT_USAGE;
+	}
+	if (!strcmp(option, "--downtime")) {
+		opt->goal.downtime_us = (uint64_t)number * 1000;
+		return number ? 0 : wptrack_cmd_misused(name, "--downtime takes milliseconds");
+	}
+	if (!strcmp(option, "--max-rounds")) {
+		opt->goal.max_rounds = (unsigned int)number;
+		return number ? 0 : wptrack_cmd_misused(name, "--max-rounds takes a number");
+	}
+	if (!strcmp(option, "--pre-dump-mode")) {
+		opt->mode = value;
+		return is_mode(value) ? 0 : wptrack_cmd_misused(name, "--pre-dump-mode is live, splice or read");
+	}
+	if (!strcmp(option, "--port")) {
+		opt->port = value;
+		return number && number < 65536 ? 0 : wptrack_cmd_misused(name, "--port takes a port's number");
+	}
+	if (!strcmp(option, "--criu"))
+		opt->criu = value;
+	else if (!strcmp(option, "--address"))
+		opt->address = value;
+	else if (!strcmp(option, "--page-server-cmd"))
+		opt->server_cmd = value;
+	return 0;
+}
+
+static bool has_value(const char *option)
+{
+	static const char *const all[] = { "--downtime", "--max-rounds", "--pre-dump-mode",  "--port",
+					   "--criu",	 "--address",	 "--page-server-cmd" };
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (!strcmp(option, all[i]))
+			return true;
+	return false;
+}
+
+static int take_operand(struct wptrack_migrate_options *opt, const char *name, const char *operand)
+{
+	if (operand[0] == '-' || opt->dir)
+		return wptrack_cmd_misused(name, "takes options, a PID and a directory; criu's options come after --");
+	if (opt->pid) {
+		opt->dir = operand;
+		return 0;
+	}
+	opt->pid = wptrack_parse_number(operand);
+	return opt->pid ? 0 : wptrack_cmd_misused(name, "that is no PID");
+}
+
+static int parse_arguments(int argc, char **argv, struct wptrack_migrate_options *opt)
+{
+	int err = 0;
+
+	for (int i = 1; !err && i < argc; i++) {
+		if (!strcmp(argv[i], "--")) {
+			opt->extra = argv + i + 1;
+			opt->nr_extra = argc - i - 1;
+			break;
+		}
+		if (!strcmp(argv[i], "--json")) {
+			opt->json = true;
+		} else if (!strcmp(argv[i], "--force")) {
+			opt->force = true;
+		} else if (!strcmp(argv[i], "--leave-running")) {
+			opt->goal.leave_running = true;
+		} else if (has_value(argv[i])) {
+			err = take_value(opt, argv[0], argv[i], i + 1 < argc ? argv[i + 1] : NULL);
+			i++;
+		} else {
+			err = take_operand(opt, argv[0], argv[i]);
+		}
+	}
+	if (err)
+		return err;
+	if (!opt->dir)
+		return wptrack_cmd_misused(argv[0], "needs a PID and a directory");
+	if (!opt->server_cmd != !opt->port || (opt->address && !opt->port))
+		return wptrack_cmd_misused(argv[0], "a page-server takes both --page-server-cmd and --port");
+	return 0;
+}
+
+int wptrack_cmd_migrate(int argc, char **argv)
+{
+	static struct wptrack_migrate m;
+	int err;
+
+	m.opt = (struct wptrack_migrate_options){
+		.criu = "criu",
+		.mode = "live",
+		.goal = { .downtime_us = DOWNTIME_MS * 1000, .max_rounds = MAX_ROUNDS },
+	};
+	err = parse_arguments(argc, argv, &m.opt);
+	return err ? err : migrate(&m);
+}

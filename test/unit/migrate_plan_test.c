@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "harness.h"
+#include "migrate_plan.h"
+
+#define MIB 0x100000ull
+#define MS  1000ull
+#define S   1000000ull
+
+static struct wptrack_plan plan_for(uint64_t downtime_ms)
+{
+	return (struct wptrack_plan){ .goal = { .downtime_us = downtime_ms * MS, .max_rounds = 10 } };
+}
+
+/* One process of 512 MiB: @written MiB took @copied ms to copy, and @pending MiB are left. Rounds begin each second. */
+static struct wptrack_plan_round round_of(unsigned int nr, uint64_t written, uint64_t copied, uint64_t pending)
+{
+	return (struct wptrack_plan_round){
+		.begun_us = nr * S,
+		.ended_us = nr * S + copied * MS + 20 * MS,
+		.stopped_us = 20 * MS,
+		.copied_us = copied * MS,
+		.written_bytes = written * MIB,
+		.populated_bytes = 512 * MIB,
+		.processes = 1,
+		.read_us = nr * S + copied * MS + 20 * MS,
+		.pending_bytes = pending * MIB,
+	};
+}
+
+static enum wptrack_plan_verdict decide(struct wptrack_plan *plan, struct wptrack_plan_round round)
+{
+	struct wptrack_plan_forecast forecast;
+
+	return wptrack_plan_decide(plan, &round, &forecast);
+}
+
+static struct wptrack_plan_forecast forecast_of(struct wptrack_plan *plan, struct wptrack_plan_round round)
+{
+	struct wptrack_plan_forecast forecast;
+
+	wptrack_plan_decide(plan, &round, &forecast);
+	return forecast;
+}
+
+static void rates_are_measured(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+	struct wptrack_plan_forecast forecast;
+
+	/* Nothing was written before the first round: what is left was written since it began. */
+	forecast = forecast_of(&plan, round_of(0, 500, 980, 30));
+	CHECK_EQ(forecast.copy_rate / MIB, 510);
+	CHECK_EQ(forecast.dirty_rate / MIB, 30);
+	/* From then on, what a round wrote was written since the one before began, a second ago. */
+	forecast = forecast_of(&plan, round_of(1, 40, 100, 10));
+	CHECK_EQ(forecast.copy_rate / MIB, 400);
+	CHECK_EQ(forecast.dirty_rate / MIB, 40);
+}
+
+/* 25 ms as a stop is estimated, more than the 20 of the round, 4 ms for what only a dump does, 512 * 100 us to free it,
+ * 10 of 400 MiB/s. */
+static void stop_is_the_sum_of_its_parts(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
+	struct wptrack_plan_forecast forecast;
+
+	/* It began no time before it stopped the process, so that nothing is written until the next one does. */
+	forecast = forecast_of(&plan, round);
+	CHECK_EQ(forecast.dump_bytes, 10 * MIB);
+	CHECK_EQ(forecast.base_us / 10, (25 * MS + 40 + 4 * MS + 51 * MS + 200) / 10);
+	/* The first round has copied all in one piece, four times as fast as what is scattered. */
+	CHECK_EQ(forecast.stop_us, forecast.base_us + 100 * MS);
+	forecast = forecast_of(&plan, round_of(1, 40, 100, 10));
+	CHECK_EQ(forecast.stop_us, forecast.base_us + 25 * MS);
+}
+
+static void a_longer_stop_than_estimated_is_believed(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
+
+	round.stopped_us = 70 * MS;
+	CHECK_EQ(forecast_of(&plan, round).base_us / 10, (70 * MS + 4 * MS + 51 * MS + 200) / 10);
+}
+
+/* A live round stops nothing. */
+static void a_round_without_a_stop_is_no_measure(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
+	uint64_t with_stop = forecast_of(&plan, round).base_us;
+
+	plan = plan_for(1);
+	round.stopped_us = 0;
+	CHECK_EQ(forecast_of(&plan, round).base_us, with_stop);
+}
+
+/* 50 ms, of which 25 went by with collecting. Of so short a time as 20, a quarter is believed to be copying. */
+static void a_live_round_has_collected_while_it_copied(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
+
+	decide(&plan, round);
+	round = round_of(1, 10, 50, 10);
+	round.stopped_us = 0;
+	CHECK_EQ(forecast_of(&plan, round).copy_rate / MIB, 400);
+
+	plan = plan_for(1);
+	decide(&plan, round_of(0, 400, 1000, 10));
+	round.copied_us = 20 * MS;
+	CHECK_EQ(forecast_of(&plan, round).copy_rate / MIB, 2000);
+}
+
+/* A round that writes next to nothing has not measured much. */
+static void rounds_count_by_what_they_copied(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+
+	decide(&plan, round_of(0, 400, 100, 10));
+	decide(&plan, round_of(1, 200, 1000, 10));
+	CHECK_EQ(forecast_of(&plan, round_of(2, 1, 5, 10)).copy_rate / MIB, 200);
+}
+
+static void what_runs_on_is_not_freed(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+
+	plan.goal.leave_running = true;
+	CHECK_EQ(forecast_of(&plan, round_of(0, 400, 1000, 10)).base_us / 10, (25 * MS + 40 + 4 * MS) / 10);
+}
+
+static void each_process_takes_its_time(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
+	uint64_t one = forecast_of(&plan, round).base_us;
+
+	plan = plan_for(1);
+	round.processes = 3;
+	CHECK_EQ(forecast_of(&plan, round).base_us, one + 2 * 6 * MS);
+}
+
+/* criu took 200 ms before it stopped the process: as long will the next one take. */
+static void what_is_written_until_the_stop_counts(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
+
+	decide(&plan, round);
+	round = round_of(1, 40, 100, 10);
+	round.ended_us += 200 * MS;
+	CHECK_EQ(forecast_of(&plan, round).dump_bytes, 18 * MIB);
+}
+
+static void no_more_is_written_than_there_is(void)
+{
+	struct wptrack_plan plan = plan_for(1);
+	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
+
+	decide(&plan, round);
+	round = round_of(1, 500, 100, 500);
+	round.ended_us += 5 * S;
+	CHECK_EQ(forecast_of(&plan, round).dump_bytes, 512 * MIB);
+	/* But shared memory is not counted in what is populated. */
+	round = round_of(2, 500, 100, 600);
+	CHECK_EQ(forecast_of(&plan, round).dump_bytes, 600 * MIB);
+}
+
+static void a_short_stop_ends_the_rounds(void)
+{
+	struct wptrack_plan plan = plan_for(181);
+
+	/* 80.2 ms, and 100 for what is left. */
+	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 10)), WPTRACK_PLAN_DUMP);
+	plan = plan_for(180);
+	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 10)), WPTRACK_PLAN_MORE);
+}
+
+static void rounds_go_on_while_they_help(void)
+{
+	struct wptrack_plan plan = plan_for(100);
+
+	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 300)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(1, 300, 750, 200)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(2, 200, 500, 100)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(3, 100, 250, 20)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(4, 20, 50, 1)), WPTRACK_PLAN_DUMP);
+}
+
+static void two_rounds_of_no_help_are_enough(void)
+{
+	struct wptrack_plan plan = plan_for(100);
+
+	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 100)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(1, 100, 250, 100)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(2, 100, 250, 100)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(3, 100, 250, 98)), WPTRACK_PLAN_NO_LESS);
+}
+
+static void one_round_of_no_help_is_forgiven(void)
+{
+	struct wptrack_plan plan = plan_for(100);
+
+	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 100)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(1, 100, 250, 50)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(2, 50, 125, 60)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(3, 60, 150, 20)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(4, 20, 50, 20)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(5, 20, 50, 20)), WPTRACK_PLAN_NO_LESS);
+}
+
+/* 500 MiB in the second between two rounds, of which 400 can be copied. */
+static void writing_faster_than_copying_is_noticed(void)
+{
+	struct wptrack_plan plan = plan_for(100);
+
+	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 500)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(1, 500, 1250, 500)), WPTRACK_PLAN_TOO_FAST);
+}
+
+static void rounds_have_an_end(void)
+{
+	struct wptrack_plan plan = plan_for(100);
+
+	plan.goal.max_rounds = 2;
+	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 300)), WPTRACK_PLAN_MORE);
+	CHECK_EQ(decide(&plan, round_of(1, 300, 750, 200)), WPTRACK_PLAN_ROUNDS);
+	/* The last one is as good as any. */
+	plan = plan_for(100);
+	plan.goal.max_rounds = 1;
+	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 0)), WPTRACK_PLAN_DUMP);
+}
+
+/* Nothing written, no time, clocks that stand still or go back: no division by zero, and no wonder. */
+static void odd_figures_do_no_harm(void)
+{
+	struct wptrack_plan plan = plan_for(100);
+	struct wptrack_plan_round round = { 0 };
+
+	CHECK_EQ(decide(&plan, round), WPTRACK_PLAN_DUMP);
+	plan = plan_for(100);
+	CHECK_EQ(decide(&plan, round_of(5, 400, 1000, 10)), WPTRACK_PLAN_MORE);
+	/* Nothing was written since, so the rate is that of all so far. */
+	round = round_of(4, 0, 0, 1);
+	CHECK_EQ(forecast_of(&plan, round).copy_rate / MIB, 400);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct harness_test tests[] = {
+		TEST(rates_are_measured),
+		TEST(stop_is_the_sum_of_its_parts),
+		TEST(a_longer_stop_than_estimated_is_believed),
+		TEST(a_round_without_a_stop_is_no_measure),
+		TEST(a_live_round_has_collected_while_it_copied),
+		TEST(rounds_count_by_what_they_copied),
+		TEST(what_runs_on_is_not_freed),
+		TEST(each_process_takes_its_time),
+		TEST(what_is_written_until_the_stop_counts),
+		TEST(no_more_is_written_than_there_is),
+		TEST(a_short_stop_ends_the_rounds),
+		TEST(rounds_go_on_while_they_help),
+		TEST(two_rounds_of_no_help_are_enough),
+		TEST(one_round_of_no_help_is_forgiven),
+		TEST(writing_faster_than_copying_is_noticed),
+		TEST(rounds_have_an_end),
+		TEST(odd_figures_do_no_harm),
+	};
+
+	return harness_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
+}
