@@ -427,6 +427,7 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	};
 	uint64_t begin = now_us();
 	unsigned int i;
+	bool proven;
 	int err;
 
 	if (vma == target->vmas + target->nr_vmas || vma->start != req->start || vma->end != req->end)
@@ -436,7 +437,9 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	 * On failure some pages may have been reset; CRIU dumps all from
 	 * req->next on, and with that they are what the parent has.
 	 */
-	err = wptrack_pagemap_collect(target->pagemap, &scan);
+	proven = target->basis == WPTRACK_BASIS_INCREMENTAL && vma->armed;
+	err = proven ? wptrack_pagemap_collect_changes(target->pagemap, &scan) :
+		       wptrack_pagemap_collect(target->pagemap, &scan);
 	if (err) {
 		vma->accounted = true;
 		return err;
@@ -445,8 +448,7 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	for (i = 0; i < scan.nr_regs; i++) {
 		struct cr_mem_track_range *range = &req->ranges[i];
 		uint64_t pages = (range->end - range->start) / PAGE_BYTES;
-		bool clean = target->basis == WPTRACK_BASIS_INCREMENTAL && vma->armed &&
-			     !(range->flags & PAGE_IS_WRITTEN);
+		bool clean = proven && !(range->flags & PAGE_IS_WRITTEN);
 
 		range->flags = clean ? CR_MEM_TRACK_CLEAN : 0;
 		if (clean)
