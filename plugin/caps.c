@@ -122,12 +122,16 @@ int wptrack_caps_probe(const char **ret_missing)
 			result = try_tracking(&p);
 		missing = p.missing;
 
-		if (p.page != MAP_FAILED)
+		/*
+		 * If all went well the page stays registered until we end: it is
+		 * where CRIU learns what the flags of a tracked mapping look like.
+		 */
+		if (result && p.page != MAP_FAILED)
 			munmap(p.page, PAGE_BYTES);
+		if (result && p.uffd >= 0)
+			close(p.uffd);
 		if (p.pagemap >= 0)
 			close(p.pagemap);
-		if (p.uffd >= 0)
-			close(p.uffd);
 		if (p.pidfd >= 0)
 			close(p.pidfd);
 	}

@@ -12,7 +12,13 @@
 
 #define WRITTEN_REGS 512
 
-/* What is not worth dumping: the zero page, untouched file pages, guard pages. */
+/* How many ranges to look at closer are taken down at a time. */
+#define MAX_SUSPECTS 512
+
+/* A system call takes as long as scanning that much more of armed memory. */
+#define NEAR_BYTES (64 * PAGE_BYTES)
+
+/* What is not worth dumping in anonymous memory: the zero page and guard pages. */
 static uint64_t boring_categories(int pagemap_fd)
 {
 	static uint64_t categories;
@@ -26,7 +32,7 @@ static uint64_t boring_categories(int pagemap_fd)
 		return categories;
 
 	/* An empty range: only the arguments are looked at. */
-	categories = PAGE_IS_PFNZERO | PAGE_IS_FILE;
+	categories = PAGE_IS_PFNZERO;
 	if (!ioctl(pagemap_fd, PAGEMAP_SCAN, &arg))
 		categories |= PAGE_IS_GUARD;
 	return categories;
@@ -170,9 +176,122 @@ int wptrack_pagemap_collect(int pagemap_fd, struct wptrack_scan *scan)
 	return 0;
 }
 
+/*
+ * Ask which pages may be anything else than present, armed and worth dumping.
+ * What is neither present nor swapped comes without a category: a hole.
+ *
+ * Pages that are not present are asked for, too: a hole is not armed, but a
+ * marker in its place may be. Return: how many ranges, or -errno.
+ */
+static int find_suspects(int pagemap_fd, const struct wptrack_scan *scan, struct page_region *suspects,
+			 unsigned int max_suspects)
+{
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		/* Elsewhere a page that does not read as written has not been proven to be clean. */
+		.flags = PM_SCAN_CHECK_WPASYNC,
+		.start = scan->start,
+		.end = scan->end,
+		.vec = (uintptr_t)suspects,
+		.vec_len = max_suspects,
+		.category_inverted = PAGE_IS_PRESENT,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_WRITTEN | boring_categories(pagemap_fd),
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+	};
+	int ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static bool is_hole(const struct page_region *reg)
+{
+	return !(reg->categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED));
+}
+
+/* The end of what is looked at together with suspect *@i, which becomes the last of them. */
+static uint64_t end_of_group(const struct page_region *suspects, unsigned int nr, unsigned int *i)
+{
+	uint64_t end = suspects[*i].end;
+	unsigned int j;
+
+	for (j = *i + 1; j < nr && suspects[j].start - end <= NEAR_BYTES; j++) {
+		if (is_hole(&suspects[j]))
+			continue;
+		end = suspects[j].end;
+		*i = j;
+	}
+	return end;
+}
+
+static void add_clean(struct wptrack_scan *scan, uint64_t end)
+{
+	if (scan->next < end)
+		scan->regs[scan->nr_regs++] = (struct page_region){ .start = scan->next, .end = end };
+	scan->next = end;
+}
+
+/* Collect [scan->next, @end) behind what is there already. */
+static int add_collected(int pagemap_fd, struct wptrack_scan *scan, uint64_t end)
+{
+	struct wptrack_scan part = {
+		.start = scan->next,
+		.end = end,
+		.regs = scan->regs + scan->nr_regs,
+		.max_regs = scan->max_regs - scan->nr_regs,
+	};
+	int err = wptrack_pagemap_collect(pagemap_fd, &part);
+
+	scan->nr_regs += part.nr_regs;
+	if (!err)
+		scan->next = part.next;
+	return err;
+}
+
+int wptrack_pagemap_collect_changes(int pagemap_fd, struct wptrack_scan *scan)
+{
+	struct page_region suspects[MAX_SUSPECTS];
+	/* Each may end a clean range and start another one: more than fit would be looked for twice. */
+	unsigned int max = scan->max_regs / 2 < MAX_SUSPECTS ? scan->max_regs / 2 : MAX_SUSPECTS;
+	uint64_t end = scan->end, group_end;
+	unsigned int i;
+	int nr, err;
+
+	nr = max ? find_suspects(pagemap_fd, scan, suspects, max) : 0;
+	/* Nothing has been reset: a complete scan may get further, or tells why not. */
+	if (!max || nr < 0)
+		return wptrack_pagemap_collect(pagemap_fd, scan);
+
+	/* The kernel's walk_end is not asked how far a scan has got that ran out of regions. */
+	if ((unsigned int)nr == max)
+		end = suspects[nr - 1].end;
+
+	scan->nr_regs = 0;
+	scan->next = scan->start;
+	for (i = 0; i < (unsigned int)nr; i++) {
+		/* Room for a clean range and for one more, so that it goes on in any case */
+		if (scan->max_regs - scan->nr_regs < 2)
+			return 0;
+
+		add_clean(scan, suspects[i].start);
+		if (is_hole(&suspects[i])) {
+			scan->next = suspects[i].end;
+			continue;
+		}
+
+		group_end = end_of_group(suspects, nr, &i);
+		err = add_collected(pagemap_fd, scan, group_end);
+		if (err || scan->next < group_end)
+			return err;
+	}
+
+	if (scan->nr_regs < scan->max_regs)
+		add_clean(scan, end);
+	return 0;
+}
+
 int wptrack_pagemap_written(int pagemap_fd, uint64_t *ret_bytes)
 {
-	uint64_t boring = boring_categories(pagemap_fd), bytes = 0;
+	uint64_t boring = boring_categories(pagemap_fd) | PAGE_IS_FILE, bytes = 0;
 	struct page_region regs[WRITTEN_REGS];
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),

@@ -59,11 +59,29 @@ struct wptrack_scan {
  * wptrack_pagemap_collect - report populated pages of a VMA and re-arm the written ones
  *
  * The pages are reported and re-armed in one pass, under the page-table lock.
- * Zero pages, guard pages and holes are not reported.
+ * Zero pages, guard pages and holes are not reported. The VMA has to be private
+ * and anonymous: to tell untouched pages of a file would make the kernel look
+ * up the struct page of every page, which takes several times as long.
  *
  * Return: 0, -EPERM when the VMA has no asynchronous write-protection, or -errno.
  */
 int wptrack_pagemap_collect(int pagemap_fd, struct wptrack_scan *scan);
+
+/**
+ * wptrack_pagemap_collect_changes - the same for a VMA of which little has been written
+ *
+ * Looks first, without resetting anything, for what may be other than clean
+ * and populated, and collects just that. The rest needs no look at each page:
+ * it is reported as it is, in ranges that may touch each other.
+ *
+ * All of the range has to stay mapped during the call: a part that is unmapped
+ * meanwhile is called clean. So whoever collects from a running process must
+ * know that, or use wptrack_pagemap_collect(). A page that is written between
+ * the two steps may be reported as clean, and is reported as written next time.
+ *
+ * Return: as above.
+ */
+int wptrack_pagemap_collect_changes(int pagemap_fd, struct wptrack_scan *scan);
 
 /**
  * wptrack_pagemap_written - how much of the armed memory has been written

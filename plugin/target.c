@@ -483,6 +483,7 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	};
 	uint64_t begin = now_us();
 	unsigned int i;
+	bool proven;
 	int err;
 
 	if (vma == target->vmas + target->nr_vmas || vma->start != req->start || vma->end != req->end)
@@ -494,8 +495,13 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	 * Otherwise it has them forgotten.
 	 */
 	target->ran |= req->running;
-	err = req->running ? wptrack_running_collect(target, vma, &scan) :
-			     wptrack_pagemap_collect(target->pagemap, &scan);
+	proven = target->basis == WPTRACK_BASIS_INCREMENTAL && vma->armed;
+	if (req->running)
+		err = wptrack_running_collect(target, vma, &scan);
+	else if (proven)
+		err = wptrack_pagemap_collect_changes(target->pagemap, &scan);
+	else
+		err = wptrack_pagemap_collect(target->pagemap, &scan);
 	if (err) {
 		if (!req->running)
 			vma->told = vma->end;
@@ -505,8 +511,7 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	for (i = 0; i < scan.nr_regs; i++) {
 		struct cr_mem_track_range *range = &req->ranges[i];
 		uint64_t pages = (range->end - range->start) / PAGE_BYTES;
-		bool clean = target->basis == WPTRACK_BASIS_INCREMENTAL && vma->armed &&
-			     !(range->flags & PAGE_IS_WRITTEN);
+		bool clean = proven && !(range->flags & PAGE_IS_WRITTEN);
 
 		range->flags = clean ? CR_MEM_TRACK_CLEAN : 0;
 		if (clean)

@@ -55,8 +55,8 @@ green criu/broken-chain.sh
 red ignore-generation criu/broken-chain.sh an_older_parent_makes_a_pre_dump_full an_older_parent_makes_the_dump_full \
 	a_killed_criu_makes_the_next_round_full
 
-# The plugin alone is to blame: one call in seven says EPERM after it has reset what it was asked about.
-export ONLY=late_EPERM_at_track_calls_of_a_later_round
+# The plugin alone is to blame: a scan says EPERM after it has reset what it was asked about.
+export ONLY=late_EPERM_at_collect_calls_of_a_later_round
 green criu/interrupted.sh
 red drop-eperm criu/interrupted.sh "$ONLY"
 unset ONLY

@@ -231,6 +231,7 @@ case_of first track ENOMEM 9
 case_of later track EPERM 9
 case_of later track ENOMEM 9
 case_of later track late-EPERM 7
+case_of later collect late-EPERM 1
 case_of later track keeper 11
 case_of read track late-EPERM 9
 case_of dump track late-EPERM 11

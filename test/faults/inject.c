@@ -7,8 +7,8 @@
  *
  *	keeper	messages to and from the keeper, and connecting to it
  *	track	ioctls on userfaultfds and PAGEMAP_SCAN, pidfd_open, pidfd_getfd
- *	register, unprotect, getfd	of these, UFFDIO_REGISTER, UFFDIO_WRITEPROTECT or
- *		pidfd_getfd alone
+ *	register, unprotect, collect, getfd	of these, UFFDIO_REGISTER, UFFDIO_WRITEPROTECT,
+ *		PAGEMAP_SCAN with PM_SCAN_WP_MATCHING or pidfd_getfd alone
  *	image	what is written to, renamed or removed in the directory INJECT_DIR
  *	copy	process_vm_readv, which copies pages of a running program
  *	mem	reading the memory of a running program through /proc/PID/mem
@@ -195,6 +195,11 @@ ssize_t recvmsg(int sk, struct msghdr *msg, int flags)
 	return REAL(recvmsg)(sk, msg, flags);
 }
 
+static bool collects(const struct pm_scan_arg *arg)
+{
+	return arg->flags & PM_SCAN_WP_MATCHING;
+}
+
 static const char *ioctl_name(unsigned long cmd, const void *arg)
 {
 	switch (cmd) {
@@ -205,8 +210,7 @@ static const char *ioctl_name(unsigned long cmd, const void *arg)
 	case UFFDIO_WRITEPROTECT:
 		return "UFFDIO_WRITEPROTECT";
 	case PAGEMAP_SCAN:
-		return ((const struct pm_scan_arg *)arg)->flags & PM_SCAN_WP_MATCHING ? "PAGEMAP_SCAN with WP_MATCHING" :
-											 "PAGEMAP_SCAN";
+		return collects(arg) ? "PAGEMAP_SCAN with WP_MATCHING" : "PAGEMAP_SCAN";
 	default:
 		return NULL;
 	}
@@ -226,6 +230,8 @@ int ioctl(int fd, unsigned long cmd, ...)
 		INJECTED("register", ioctl_name(cmd, arg), REAL(ioctl)(fd, cmd, arg));
 	if (cmd == UFFDIO_WRITEPROTECT)
 		INJECTED("unprotect", ioctl_name(cmd, arg), REAL(ioctl)(fd, cmd, arg));
+	if (cmd == PAGEMAP_SCAN && collects(arg))
+		INJECTED("collect", ioctl_name(cmd, arg), REAL(ioctl)(fd, cmd, arg));
 	return REAL(ioctl)(fd, cmd, arg);
 }
 

@@ -10,122 +10,15 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "../unit/harness.h"
-#include "sys_pagemap.h"
-#include "sys_uffd.h"
-#include "uapi.h"
+#include "area.h"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
 
-#define PAGE	  4096ul
-#define HUGE	  (2ul << 20)
-#define TIB	  (1ul << 40)
-#define NOBODY	  65534
-#define MAX_REGS  512
-
-/* Memory of our own with a userfaultfd. */
-struct area {
-	int uffd;
-	int pagemap;
-	char *mem;
-	size_t size;
-};
-
-/* Pages of a collect, in order. */
-struct found {
-	unsigned int written;
-	unsigned int clean;
-};
-
-static void area_end(struct area *a)
-{
-	if (a->mem)
-		munmap(a->mem, a->size);
-	if (a->uffd >= 0)
-		close(a->uffd);
-	if (a->pagemap >= 0)
-		close(a->pagemap);
-}
-
-#define AREA(name) struct area name __attribute__((cleanup(area_end))) = { .uffd = -1, .pagemap = -1 }
-
-static int area_open(struct area *a)
-{
-	int err;
-
-	a->uffd = wptrack_uffd_create();
-	if (a->uffd < 0)
-		return a->uffd;
-	err = wptrack_uffd_enable(a->uffd);
-	if (err)
-		return err;
-	a->pagemap = wptrack_pagemap_open(getpid());
-	return a->pagemap < 0 ? a->pagemap : 0;
-}
-
-/* Map, write all of it or nothing, register and un-protect as the tracker does. */
-static int area_start(struct area *a, size_t size, int flags, bool populate)
-{
-	uint64_t start;
-	int err;
-
-	err = area_open(a);
-	if (err)
-		return err;
-	a->mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
-	if (a->mem == MAP_FAILED) {
-		a->mem = NULL;
-		return -errno;
-	}
-	a->size = size;
-	if (populate)
-		memset(a->mem, 1, size);
-
-	start = (uintptr_t)a->mem;
-	err = wptrack_uffd_register(a->uffd, start, start + size);
-	if (!err)
-		err = wptrack_uffd_unprotect(a->uffd, start, start + size);
-	return err;
-}
-
-static int collect(const struct area *a, struct found *found)
-{
-	static struct page_region regs[MAX_REGS];
-	struct wptrack_scan scan = {
-		.start = (uintptr_t)a->mem,
-		.end = (uintptr_t)a->mem + a->size,
-		.regs = regs,
-		.max_regs = MAX_REGS,
-	};
-	unsigned int i;
-	int err;
-
-	*found = (struct found){ 0 };
-	for (; scan.start < scan.end; scan.start = scan.next) {
-		err = wptrack_pagemap_collect(a->pagemap, &scan);
-		if (err)
-			return err;
-		for (i = 0; i < scan.nr_regs; i++) {
-			unsigned int pages = (regs[i].end - regs[i].start) / PAGE;
-
-			if (regs[i].categories & PAGE_IS_WRITTEN)
-				found->written += pages;
-			else
-				found->clean += pages;
-		}
-	}
-	return 0;
-}
-
-#define CHECK_FOUND(area, want_written, want_clean)      \
-	do {                                             \
-		struct found found_;                     \
-		CHECK_EQ(collect(&(area), &found_), 0);  \
-		CHECK_EQ(found_.written, want_written);  \
-		CHECK_EQ(found_.clean, want_clean);      \
-	} while (0)
+#define HUGE   (2ul << 20)
+#define TIB    (1ul << 40)
+#define NOBODY 65534
 
 static long page_tables_kb(void)
 {
@@ -487,6 +380,121 @@ static void written_bytes_are_counted_without_a_reset(void)
 	CHECK_FOUND(a, 2, 14);
 }
 
+/* What only the kernel, or another tracker, would do to memory of ours. */
+static int protect(const struct area *a, unsigned int first_page, unsigned int nr_pages)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { .start = (uintptr_t)a->mem + first_page * PAGE, .len = nr_pages * PAGE },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+
+	return ioctl(a->uffd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
+}
+
+/* A huge page of zeros that is split may leave armed zero pages. */
+static void an_armed_zero_page_is_not_reported(void)
+{
+	AREA(a);
+
+	CHECK_EQ(area_start(&a, 16 * PAGE, 0, false), 0);
+	a.mem[0] = a.mem[2 * PAGE] = 1;
+	CHECK_EQ(*(volatile char *)(a.mem + PAGE), 0);
+	CHECK_FOUND(a, 2, 0);
+	CHECK_EQ(protect(&a, 1, 1), 0);
+	CHECK_FOUND(a, 0, 2);
+}
+
+static void an_armed_guard_page_is_not_reported(void)
+{
+	AREA(a);
+
+	CHECK_EQ(area_start(&a, 16 * PAGE, 0, true), 0);
+	if (madvise(a.mem + 4 * PAGE, PAGE, MADV_GUARD_INSTALL))
+		SKIP("no MADV_GUARD_INSTALL here");
+	CHECK_FOUND(a, 15, 0);
+	CHECK_EQ(protect(&a, 4, 1), 0);
+	CHECK_FOUND(a, 0, 15);
+}
+
+static void pages_on_swap_are_reported(void)
+{
+	struct found found;
+	AREA(a);
+
+	CHECK_EQ(area_start(&a, 16 * PAGE, 0, true), 0);
+	CHECK_FOUND(a, 16, 0);
+	/* Where there is no swap they stay, which is to come out the same. */
+	CHECK_EQ(madvise(a.mem + 4 * PAGE, 4 * PAGE, MADV_PAGEOUT), 0);
+	a.mem[5 * PAGE] = 2;
+	CHECK_EQ(collect(&a, &found), 0);
+	CHECK_EQ(found.written + found.clean, 16);
+	CHECK_EQ(found.written, 1);
+}
+
+/* Islands with holes between them, near each other and far, some written to. */
+static void changes_near_and_far_are_reported(void)
+{
+	unsigned int i, written = 0, islands = 0;
+	const unsigned int pages = 40000;
+	AREA(a);
+
+	CHECK_EQ(area_start(&a, pages * PAGE, 0, false), 0);
+	CHECK_EQ(madvise(a.mem, a.size, MADV_NOHUGEPAGE), 0);
+	for (i = 0; i < pages; i += 1 + i % 7)
+		a.mem[i * PAGE] = 1, islands++;
+	CHECK_FOUND(a, islands, 0);
+	for (i = 0; i < pages; i += 1 + i % 7)
+		if (i % 5 == 0 || (i > 20000 && i % 1000 < 3))
+			a.mem[i * PAGE] = 2, written++;
+	CHECK_FOUND(a, written, islands - written);
+	CHECK_FOUND(a, 0, islands);
+}
+
+static void memory_registered_in_part_is_refused(void)
+{
+	struct found found;
+	AREA(a);
+
+	CHECK_EQ(area_start(&a, 16 * PAGE, 0, true), 0);
+	CHECK_FOUND(a, 16, 0);
+	CHECK(mmap(a.mem + 8 * PAGE, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		   0) != MAP_FAILED);
+	CHECK_EQ(collect(&a, &found), -EPERM);
+}
+
+/* However few regions there is room for, each page is reported once. */
+static void little_room_is_enough(void)
+{
+	struct page_region regs[5];
+	unsigned int max, pages, i;
+	AREA(a);
+
+	CHECK_EQ(area_start(&a, 1000 * PAGE, 0, true), 0);
+	CHECK_FOUND(a, 1000, 0);
+	for (max = 1; max <= 5; max++) {
+		struct wptrack_scan scan = {
+			.start = (uintptr_t)a.mem,
+			.end = (uintptr_t)a.mem + a.size,
+			.regs = regs,
+			.max_regs = max,
+		};
+		uint64_t told = scan.start;
+
+		for (i = 0; i < 1000; i += 97)
+			a.mem[i * PAGE] = max, a.mem[(i + 2) * PAGE] = max;
+		for (pages = 0; scan.start < scan.end; scan.start = scan.next) {
+			CHECK_EQ(COLLECT(a.pagemap, &scan), 0);
+			CHECK(scan.next > scan.start && scan.nr_regs <= max);
+			for (i = 0; i < scan.nr_regs; told = regs[i++].end) {
+				CHECK(regs[i].start == told && regs[i].end <= scan.next);
+				pages += regs[i].categories & PAGE_IS_WRITTEN ? (regs[i].end - told) / PAGE : 0;
+			}
+		}
+		CHECK_EQ(told, scan.end);
+		CHECK_EQ(pages, 22);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct harness_test tests[] = {
@@ -512,6 +520,12 @@ int main(int argc, char **argv)
 		TEST(memory_that_is_gone_is_told),
 		TEST(closing_the_last_descriptor_ends_it_all),
 		TEST(written_bytes_are_counted_without_a_reset),
+		TEST(an_armed_zero_page_is_not_reported),
+		TEST(an_armed_guard_page_is_not_reported),
+		TEST(pages_on_swap_are_reported),
+		TEST(changes_near_and_far_are_reported),
+		TEST(memory_registered_in_part_is_refused),
+		TEST(little_room_is_enough),
 	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
