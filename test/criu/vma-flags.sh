@@ -43,6 +43,37 @@ enough_is_known() {
 	quit_program
 }
 
+# In one go the kernel lists as many mappings as fit into 32 KiB, 24 bytes each. However many there are, all are listed.
+any_number() {
+	local nr
+
+	start_program /usr/bin/python3 -c '
+import mmap, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+kept = []
+def add():
+    kept.append(mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+        prot=mmap.PROT_READ if len(kept) % 2 else mmap.PROT_READ | mmap.PROT_WRITE))
+def have():
+    return sum(1 for line in open("/proc/self/maps") if "vsyscall" not in line)
+while have() < 1360:
+    add()
+while True:
+    print(have(), flush=True)
+    signal.sigwait([signal.SIGUSR1])
+    add()'
+	for ((nr = 1360; nr <= 1370; nr++)); do
+		wait_for 10 grep -qx "$nr" "$T/program.log" || die "there are no $nr mappings: $(tail -n 1 "$T/program.log")"
+		dump_both
+		! grep 'smaps is read' "$T/iterator/dump.log" || die "$nr: smaps was read"
+		cmp "$T/iterator/mm-$PID.img" "$T/smaps/mm-$PID.img" || die "$nr: the images of the mappings differ"
+		rm -r "$T/iterator" "$T/smaps"
+		kill -USR1 "$PID"
+	done
+	kill "$PID"
+}
+
 run_test flags_of_mappings_are_the_same_as_in_smaps same_as_in_smaps
 run_test flags_of_common_mappings_need_no_smaps enough_is_known
+run_test flags_of_any_number_of_mappings any_number
 finish
