@@ -3,7 +3,8 @@
  * criu-rpc: drive `criu swrk` as container runtimes do.
  *
  *   criu-rpc CRIU check
- *   criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read|--live] [--no-track]
+ *   criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read|--live] [--before-stop]
+ *                                       [--no-track]
  *
  * CRIU gets pipes for its output. When it is done, both pipes and the socket
  * must reach end of file at once: a daemon that CRIU started and that kept one
@@ -203,6 +204,9 @@ static int parse_flags(int argc, char **argv, CriuOpts *opts)
 		} else if (!strcmp(argv[i], "--leave-running")) {
 			opts->has_leave_running = true;
 			opts->leave_running = true;
+		} else if (!strcmp(argv[i], "--before-stop")) {
+			opts->has_pre_dump_before_stop = true;
+			opts->pre_dump_before_stop = true;
 		} else if (!strcmp(argv[i], "--live")) {
 			opts->has_pre_dump_mode = true;
 			opts->pre_dump_mode = CRIU_PRE_DUMP_MODE__LIVE;
@@ -258,7 +262,8 @@ int main(int argc, char **argv)
 
 	if (!check && !pre && !dump) {
 		fprintf(stderr, "usage: criu-rpc CRIU check\n"
-				"       criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read|--live] [--no-track]\n");
+				"       criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running]\n"
+				"                [--read|--live] [--before-stop] [--no-track]\n");
 		return 2;
 	}
 	ret = swrk_start(argv[1], &w);

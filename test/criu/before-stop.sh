@@ -1,0 +1,156 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Dumps that make a live pre-dump right before they stop the program.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+exec_under_reaper "$@"
+
+# written DIR, skipped DIR
+written() {
+	stat_of "$1" pages_written
+}
+
+skipped() {
+	stat_of "$1" pages_skipped_parent
+}
+
+# assert_split PAGES: the pre-dump took these pages at least, the dump what little was written meanwhile.
+assert_split() {
+	[ "$(written "$DIR/pre-dump")" -ge "$1" ] || die "the pre-dump wrote $(written "$DIR/pre-dump") pages, not $1"
+	[ "$(skipped "$DIR")" -ge $(($1 * 3 / 4)) ] || die "the dump left $(skipped "$DIR") pages to the pre-dump, which has $1"
+	[ "$(written "$DIR")" -lt $(($(skipped "$DIR") / 4)) ] || die "the dump wrote $(written "$DIR") pages itself"
+	[ "$(readlink "$DIR/parent")" = pre-dump ] || die "the parent is $(readlink "$DIR/parent")"
+}
+
+alone() {
+	start_tracked pagekeeper 1 --mib 64
+	final_dump --pre-dump-before-stop
+	assert_split 16384
+	[ ! -e "$DIR/pre-dump/parent" ] || die "the pre-dump has a parent"
+	restore_and_verify
+	quit_program
+}
+
+after_others() {
+	start_tracked pagekeeper 3 --mib 64 --children 2
+	pre_dump --pre-dump-mode splice
+	write_pages 300
+	pre_dump --pre-dump-mode live
+	write_pages 1000
+	final_dump --pre-dump-before-stop
+	[ "$(readlink "$DIR/pre-dump/parent")" = ../../2 ] || die "the parent is $(readlink "$DIR/pre-dump/parent")"
+	[ "$(stat_of "$DIR/pre-dump" frozen_time)" = 0 ] || die "the pre-dump has stopped the program"
+	[ "$(skipped "$DIR/pre-dump")" -gt 10000 ] || die "the pre-dump left $(skipped "$DIR/pre-dump") pages to its parent"
+	assert_split 1000
+	restore_and_verify
+	quit_program
+}
+
+sanitized() {
+	start_tracked pagekeeper-asan 1 --mib 48
+	pre_dump --pre-dump-mode live
+	write_pages 1000
+	final_dump --pre-dump-before-stop
+	assert_split 1000
+	restore_and_verify
+	quit_program
+}
+
+# A restore from the middle of such a chain, too.
+snapshots() {
+	start_tracked pagekeeper 1 --mib 32
+	dump_round --leave-running --pre-dump-before-stop
+	assert_split 8000
+	write_pages 1000
+	dump_round --leave-running --pre-dump-before-stop
+	assert_split 1000
+	[ "$(skipped "$DIR/pre-dump")" -gt 4000 ] || die "the pre-dump left $(skipped "$DIR/pre-dump") pages to its parent"
+	write_pages 300
+	final_dump
+	assert_incremental
+	restore_and_verify
+	quit_program
+}
+
+over_rpc() {
+	local out
+
+	start_tracked pagekeeper 1 --mib 32
+	pre_dump
+	write_pages 1000
+	new_round
+	out=$(CRIU_LIBS_DIR=$PLUGINS timeout "$CRIU_TIMEOUT" "$TEST_BIN/criu-rpc" "$CRIU" dump "$PID" "$DIR" --parent ../1 \
+		--before-stop 2>&1) || die "$out $(log_errors "$DIR/criu.log")"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	assert_split 1000
+	restore_and_verify
+	quit_program
+}
+
+# refused TEXT COMMAND [OPTION...]: with that text, and the program runs on unharmed.
+refused() {
+	local text=$1 command=$2
+
+	shift 2
+	mkdir -p "$T/1" || die "mkdir"
+	if criu_cmd log "$command" -t "$PID" -D "$T/1" --pre-dump-before-stop "$@" >"$T/out" 2>&1; then
+		die "$command $* has succeeded"
+	fi
+	cat "$T/1/log" >>"$T/out" 2>/dev/null
+	grep -qF -- "$text" "$T/out" || die "$command $* does not say '$text': $(cat "$T/out")"
+	[ ! -e "$T/1/inventory.img" ] || die "$command $* has dumped"
+	verify_program "after $command $*"
+}
+
+refusals() {
+	start_tracked pagekeeper 1 --mib 16
+	refused 'is an option of dump' pre-dump
+	refused 'Use pre-dump and dump instead' dump --page-server --address 127.0.0.1 --port 1
+	[ ! -e "$T/1/pre-dump" ] || die "a refused dump has made a directory"
+	mkdir "$T/1/pre-dump" || die "mkdir"
+	refused 'directory pre-dump for a pre-dump before the dump: File exists' dump
+	rm -r "$T/1"
+	mkdir "$T/1" "$T/none" || die "mkdir"
+	if timeout "$CRIU_TIMEOUT" "$CRIU" dump -t "$PID" -D "$T/1" --pre-dump-before-stop -L "$T/none" -o log >"$T/out" 2>&1; then
+		die "it succeeds without a plugin"
+	fi
+	cat "$T/1/log" >>"$T/out" 2>/dev/null
+	grep -q 'Tracking memory is not available' "$T/out" || die "what is missing is not told: $(cat "$T/out")"
+	verify_program "after the refusal"
+	quit_program
+}
+
+# There is no room for the pages: nobody has been stopped, and the next dump is right.
+no_room() {
+	start_tracked pagekeeper 1 --mib 32 --spin
+	pre_dump --pre-dump-mode live
+	write_pages 3000
+	mkdir "$T/small" && mount -t tmpfs -o size=4m none "$T/small" || die "mount"
+	echo "$T/small" >>"$T/mounts"
+	if criu_cmd ../dump.log dump -t "$PID" -D "$T/small" --pre-dump-before-stop --prev-images-dir ../1; then
+		die "a dump without room has succeeded"
+	fi
+	grep -q 'The pre-dump before the dump failed, nobody is stopped' "$T/dump.log" || die "it is not told"
+	! grep -q 'Seized task' "$T/dump.log" || die "the program was seized"
+	verify_program "after the failure"
+	write_pages 300
+	final_dump --pre-dump-before-stop
+	assert_full_pre_dump
+	restore_and_verify
+	quit_program
+}
+
+# A failed round is no base for another.
+assert_full_pre_dump() {
+	[ "$(skipped "$DIR/pre-dump")" = 0 ] || die "the pre-dump has left $(skipped "$DIR/pre-dump") pages to its parent"
+}
+
+run_test a_dump_makes_its_own_pre_dump alone
+run_test a_dump_of_a_tree_makes_one_more_pre_dump after_others
+run_test a_dump_of_a_sanitized_program_makes_one_more_pre_dump sanitized
+run_test snapshots_make_their_own_pre_dumps snapshots
+run_test a_dump_over_rpc_makes_one_more_pre_dump over_rpc
+run_test where_there_can_be_no_pre_dump_it_is_refused refusals
+run_test a_pre_dump_that_fails_stops_nobody no_room
+finish
