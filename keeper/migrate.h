@@ -41,6 +41,7 @@ struct wptrack_migrate {
 	unsigned int rounds;		       /* that succeeded */
 	bool dumping;			       /* the round under way is the dump */
 	bool was_stopped;		       /* something of the tree, before all this */
+	bool criu_killed;		       /* the last one, by a signal */
 	char dir[PATH_MAX];		       /* of the round under way */
 	char why[WPTRACK_MIGRATE_WHY_LEN];     /* what became of it */
 	uint64_t stopped_us;		       /* by the dump */

@@ -95,6 +95,10 @@ void wptrack_migrate_let_run(const struct wptrack_migrate *m)
 		return;
 	/* What a dying tracer leaves runs on at once, but is not seen to at once. */
 	for (int ms = 0; any_stopped(m->opt.pid, &pid); ms += POLL_MS) {
+		if (ms >= PATIENCE_MS && !m->criu_killed) {
+			fprintf(stderr, "wptrack migrate: process %d is stopped, but not by criu\n", pid);
+			return;
+		}
 		if (ms >= 2 * PATIENCE_MS) {
 			fprintf(stderr, "wptrack migrate: process %d is stopped: is its cgroup frozen?\n", pid);
 			return;

@@ -200,6 +200,7 @@ static enum wptrack_migrate_end make_round(struct wptrack_migrate *m, struct wpt
 	}
 	err = run_criu(m, log);
 	*ret_ended_us = now_us();
+	m->criu_killed = err > 0 && WIFSIGNALED(err);
 	/* A dump that was complete all the same is no use cancelled. */
 	if (err && m->run.cancelled)
 		return cancelled(m);
@@ -225,6 +226,9 @@ static enum wptrack_migrate_end read_record(struct wptrack_migrate *m)
 		return fail(m, "%s: %s", m->dir, strerror(errno));
 	err = wptrack_record_read(dirfd, ".", &rec);
 	close(dirfd);
+	if (err == -ENOENT && m->rec)
+		return fail(m, "round %u is no base for another, %s/pre-dump.log has the reason: begin anew",
+			    m->rounds, m->dir);
 	if (err == -ENOENT)
 		return fail(m,
 			    "round %u was not tracked, %s has no " WPTRACK_RECORD_NAME

@@ -24,7 +24,7 @@
 #define STAT_END_DATA	       46
 #define STAT_LAST	       46
 
-static int read_proc(pid_t pid, const char *name, char *buf, size_t size)
+int wptrack_proc_read(pid_t pid, const char *name, char *buf, size_t size)
 {
 	char path[64];
 	size_t len = 0;
@@ -90,11 +90,11 @@ int wptrack_proc_identify(pid_t pid, struct wptrack_task *task)
 	unsigned int i;
 	int err;
 
-	err = read_proc(pid, "stat", buf, sizeof(buf));
+	err = wptrack_proc_read(pid, "stat", buf, sizeof(buf));
 	if (!err)
 		err = parse_stat(buf, fields);
 	if (!err)
-		err = read_proc(pid, "comm", comm, sizeof(comm));
+		err = wptrack_proc_read(pid, "comm", comm, sizeof(comm));
 	if (err)
 		return err;
 
@@ -119,7 +119,7 @@ int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes)
 	uint64_t kib;
 	int err;
 
-	err = read_proc(pid, "status", buf, sizeof(buf));
+	err = wptrack_proc_read(pid, "status", buf, sizeof(buf));
 	if (err)
 		return err;
 
@@ -156,7 +156,7 @@ static bool is_idle_uffd(pid_t pid, int fd)
 		return false;
 
 	snprintf(name, sizeof(name), "fdinfo/%d", fd);
-	if (read_proc(pid, name, text, sizeof(text)))
+	if (wptrack_proc_read(pid, name, text, sizeof(text)))
 		return false;
 	api = strstr(text, "API:");
 	return api && sscanf(api, "API: %*x:%x:", &features) == 1 && !features;
@@ -185,26 +185,6 @@ static int next_fd(pid_t pid, int from, bool (*is_wanted)(pid_t pid, int fd))
 	return found < 0 ? -ENOENT : found;
 }
 
-/* Packets of a pipe are no direct I/O, though it has the flag. */
-static bool is_direct(pid_t pid, int fd)
-{
-	char name[32], text[512], link[64], path[64];
-	const char *flags;
-	unsigned int mode;
-	ssize_t len;
-
-	snprintf(name, sizeof(name), "fdinfo/%d", fd);
-	if (read_proc(pid, name, text, sizeof(text)))
-		return false;
-	flags = strstr(text, "flags:");
-	if (!flags || sscanf(flags, "flags: %o", &mode) != 1 || !(mode & O_DIRECT))
-		return false;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
-	len = readlink(path, link, sizeof(link));
-	return len < 5 || memcmp(link, "pipe:", 5);
-}
-
 static int table_has(pid_t tid, bool (*is_wanted)(pid_t pid, int fd))
 {
 	int fd = next_fd(tid, 0, is_wanted);
@@ -217,8 +197,7 @@ static bool share_descriptors(pid_t a, pid_t b)
 	return !syscall(SYS_kcmp, a, b, KCMP_FILES, 0, 0);
 }
 
-/* In any of the descriptor tables that its threads have. */
-static int process_has(pid_t pid, bool (*is_wanted)(pid_t pid, int fd))
+int wptrack_proc_any_fd(pid_t pid, bool (*is_wanted)(pid_t pid, int fd))
 {
 	pid_t tid, other = pid; /* looked at last */
 	struct dirent *entry;
@@ -249,12 +228,7 @@ static int process_has(pid_t pid, bool (*is_wanted)(pid_t pid, int fd))
 
 int wptrack_proc_has_io_uring(pid_t pid)
 {
-	return process_has(pid, is_io_uring);
-}
-
-int wptrack_proc_has_direct_io(pid_t pid)
-{
-	return process_has(pid, is_direct);
+	return wptrack_proc_any_fd(pid, is_io_uring);
 }
 
 int wptrack_proc_next_idle_uffd(pid_t pid, int from)

@@ -3,6 +3,8 @@
 #ifndef WPTRACK_PROC_H
 #define WPTRACK_PROC_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -23,6 +25,22 @@
 int wptrack_proc_identify(pid_t pid, struct wptrack_task *task);
 
 /**
+ * wptrack_proc_read - the beginning of a file of /proc/PID
+ * @buf:	@size bytes at most, the terminating zero included
+ *
+ * Return: 0, -ESRCH when it is not there, or -errno.
+ */
+int wptrack_proc_read(pid_t pid, const char *name, char *buf, size_t size);
+
+/**
+ * wptrack_proc_any_fd - is there such a descriptor in any table that the threads of a process have?
+ * @is_wanted:	is called for each
+ *
+ * Return: 1, 0 or -errno, -ESRCH when there is no such process.
+ */
+int wptrack_proc_any_fd(pid_t pid, bool (*is_wanted)(pid_t pid, int fd));
+
+/**
  * wptrack_proc_pinned - memory that devices may write to behind the page tables
  * @ret_bytes:	VmPin of /proc/PID/status
  *
@@ -39,11 +57,19 @@ int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes);
 int wptrack_proc_has_io_uring(pid_t pid);
 
 /**
- * wptrack_proc_has_direct_io - does the process have a file open with O_DIRECT?
+ * wptrack_proc_has_direct_io - may devices or servers write into pages that the process reads files into?
  *
- * Looked at are the descriptors of all threads. Return: 1, 0 or -errno.
+ * That is so while a file is read that is open with O_DIRECT, or lies on a
+ * filesystem that need not go through the page cache: FUSE, 9p and CIFS. Looked
+ * at are the descriptors of all threads (fd, fdinfo, mountinfo); nobody who
+ * serves a file is asked. What cannot be told counts as yes.
+ *
+ * Return: 1, 0 or -errno.
  */
 int wptrack_proc_has_direct_io(pid_t pid);
+
+/* Has it a context of asynchronous I/O (io_setup)? Source: maps. Return: 1, 0 or -errno. */
+int wptrack_proc_has_aio(pid_t pid);
 
 /**
  * wptrack_proc_next_idle_uffd - find a userfaultfd that was never enabled

@@ -561,16 +561,31 @@ int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_
 	return err;
 }
 
-/* Has it begun to do what nobody can see, while it ran and was collected? */
-bool wptrack_target_may_have_missed(const struct wptrack_target *target)
+/* What cannot be looked at because the task has ended is no base for anything either. */
+static bool not_known_to_be_none(int has)
 {
-	uint64_t pinned;
-	int pid = target->info.pid;
+	return has && has != -ESRCH;
+}
 
-	if (!target->ran || target->gone || target->basis == WPTRACK_BASIS_UNTRUSTED)
+bool wptrack_target_may_have_missed(struct wptrack_target *target)
+{
+	uint64_t pinned = 0;
+	int pid = target->info.pid, err;
+	bool had;
+
+	if (!target->ran || target->gone)
 		return false;
-	return wptrack_proc_has_direct_io(pid) == 1 || wptrack_proc_has_io_uring(pid) == 1 ||
-	       (!wptrack_proc_pinned(pid, &pinned) && pinned);
+
+	/* The next round is to know of it, even if it is closed by then. */
+	if (not_known_to_be_none(wptrack_proc_has_io_uring(pid)))
+		target->io_uring = true;
+	if (target->basis == WPTRACK_BASIS_UNTRUSTED)
+		return false;
+
+	err = wptrack_proc_pinned(pid, &pinned);
+	had = target->io_uring || pinned || not_known_to_be_none(err);
+	return had || not_known_to_be_none(wptrack_proc_has_aio(pid)) ||
+	       not_known_to_be_none(wptrack_proc_has_direct_io(pid));
 }
 
 void wptrack_target_release(struct wptrack_target *target)

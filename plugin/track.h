@@ -116,7 +116,7 @@ int wptrack_target_tidy(struct wptrack_round *round, struct wptrack_target *targ
 int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);
 int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_collect *req);
 int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_t end);
-bool wptrack_target_may_have_missed(const struct wptrack_target *target);
+bool wptrack_target_may_have_missed(struct wptrack_target *target);
 void wptrack_target_release(struct wptrack_target *target);
 
 #endif

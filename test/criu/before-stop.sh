@@ -105,7 +105,6 @@ refused() {
 
 refusals() {
 	start_tracked pagekeeper 1 --mib 16
-	refused 'is an option of dump' pre-dump
 	refused 'Use pre-dump and dump instead' dump --page-server --address 127.0.0.1 --port 1
 	[ ! -e "$T/1/pre-dump" ] || die "a refused dump has made a directory"
 	mkdir "$T/1/pre-dump" || die "mkdir"
@@ -118,6 +117,51 @@ refusals() {
 	cat "$T/1/log" >>"$T/out" 2>/dev/null
 	grep -q 'Tracking memory is not available' "$T/out" || die "what is missing is not told: $(cat "$T/out")"
 	verify_program "after the refusal"
+	quit_program
+}
+
+# As from a configuration file, which is read by all commands.
+of_no_effect() {
+	start_tracked pagekeeper 1 --mib 16
+	pre_dump --pre-dump-before-stop
+	[ ! -e "$DIR/pre-dump" ] || die "a pre-dump makes a pre-dump first"
+	write_pages 300
+	final_dump --pre-dump-before-stop
+	criu_cmd restore.log restore -D "$DIR" --restore-detached --pre-dump-before-stop ||
+		die "restore: $(log_errors "$DIR/restore.log")"
+	ctl ready 1 || die "restored, but the program does not run"
+	verify_program "after the restore"
+	quit_program
+}
+
+pre_dumping() {
+	pgrep -P "$CRIU_PID" >/dev/null && grep -q 'hook 66' "$DIR/dump.log"
+}
+
+# Who kills criu ends its pre-dump, too, and the next dump is right.
+killed() {
+	local child
+
+	start_tracked pagekeeper 1 --mib 64
+	pre_dump --pre-dump-mode live
+	write_pages 300
+	new_round
+	"$CRIU" dump -t "$PID" -D "$DIR" "${PREV[@]}" --pre-dump-before-stop --pre-dump-rate 64K -L "$PLUGINS" -v4 -o dump.log \
+		</dev/null >/dev/null 2>&1 &
+	CRIU_PID=$!
+	wait_for 10 pre_dumping || die "the pre-dump does not begin: $(log_errors "$DIR/dump.log")"
+	child=$(pgrep -P "$CRIU_PID")
+	kill -9 "$CRIU_PID"
+	wait "$CRIU_PID" 2>/dev/null
+	wait_for 5 eval "! [ -e /proc/$child ]" || die "the pre-dump goes on"
+	verify_program "after the kill"
+	new_round
+	PREV=()
+	epoch_next
+	criu_cmd dump.log dump -t "$PID" -D "$DIR" --pre-dump-before-stop || die "the next dump: $(log_errors "$DIR/dump.log")"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	assert_full_pre_dump
+	restore_and_verify
 	quit_program
 }
 
@@ -152,5 +196,7 @@ run_test a_dump_of_a_sanitized_program_makes_one_more_pre_dump sanitized
 run_test snapshots_make_their_own_pre_dumps snapshots
 run_test a_dump_over_rpc_makes_one_more_pre_dump over_rpc
 run_test where_there_can_be_no_pre_dump_it_is_refused refusals
+run_test other_commands_do_not_mind of_no_effect
+run_test a_pre_dump_ends_with_its_dump killed
 run_test a_pre_dump_that_fails_stops_nobody no_room
 finish

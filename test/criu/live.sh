@@ -168,6 +168,37 @@ child_of() {
 	cat "/proc/$1/task/$1/children" | awk '{ print $1 }'
 }
 
+# A child that still is in its parent's memory would be stopped alone, and be tracked in place of the parent.
+guest() {
+	local child
+
+	mkfifo "$T/fifo" || die "mkfifo"
+	start_program /usr/bin/python3 -c '
+import os, signal, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+print("ready", flush=True)
+signal.sigwait([signal.SIGUSR1])
+os.waitpid(os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 9, sys.argv[1], os.O_RDONLY, 0)]), 0)
+print("done", flush=True)
+time.sleep(600)' "$T/fifo"
+	wait_for 20 grep -q ready "$T/program.log" || die "it does not get ready"
+	mkdir "$T/1" "$T/2" "$T/3"
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/1" --pre-dump-mode live || die "$(log_errors "$T/1/pre-dump.log")"
+	kill -USR1 "$PID"
+	wait_for 5 eval 'child=$(pgrep -P "$PID")' || die "it has no child"
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/2" --prev-images-dir ../1 --pre-dump-mode live ||
+		die "$(log_errors "$T/2/pre-dump.log")"
+	grep -q "$child is in the memory of $PID" "$T/2/pre-dump.log" || die "it was not noticed"
+	[ "$(stat_of "$T/2" frozen_time)" = 0 ] || die "somebody was stopped"
+	: >"$T/fifo"
+	wait_for 5 grep -q "done" "$T/program.log" || die "the child does not end: $(cat "$T/program.log")"
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/3" --prev-images-dir ../2 --pre-dump-mode live ||
+		die "$(log_errors "$T/3/pre-dump.log")"
+	[ "$(stat_of "$T/3" pages_skipped_parent)" -gt 0 ] || die "the round after is full"
+	kill "$PID"
+	wait_for 5 session_is_gone "$PID" || die "it does not end"
+}
+
 # A device that writes to pages while they are collected is not seen.
 direct_io() {
 	local log
@@ -186,6 +217,40 @@ direct_io() {
 	assert_incremental
 	restore_and_verify
 	quit_program
+}
+
+# So may a server, into the pages of who reads without O_DIRECT.
+fuse() {
+	local rc
+
+	mkdir "$T/mnt" || die "mkdir"
+	"$TEST_BIN/fuse-file" "$T/mnt" >"$T/fuse.out" 2>&1 &
+	SERVER=$!
+	wait_for 5 eval 'grep -q ready "$T/fuse.out" || [ ! -e "/proc/$SERVER" ]'
+	if ! grep -q ready "$T/fuse.out"; then
+		wait "$SERVER"
+		rc=$?
+		[ "$rc" = 3 ] || die "no filesystem ($rc): $(cat "$T/fuse.out")"
+		skip "no FUSE here"
+	fi
+	echo "$T/mnt" >>"$T/mounts"
+	start_program /usr/bin/python3 -c '
+import sys, time
+open_file = open(sys.argv[1] + "/mnt/file", "rb", buffering=0)
+assert open_file.read(4096) == b"F" * 4096
+print("ready", flush=True)
+time.sleep(600)' "$T"
+	wait_for 20 grep -q ready "$T/program.log" || die "it does not get ready: $(cat "$T/program.log")"
+	for ROUND in 1 2; do
+		mkdir "$T/$ROUND"
+		criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/$ROUND" --pre-dump-mode live \
+			$([ "$ROUND" = 1 ] || echo --prev-images-dir ../1) || die "$(log_errors "$T/$ROUND/pre-dump.log")"
+	done
+	grep -q 'is stopped while it is collected' "$T/2/pre-dump.log" || die "a file that a server fills was not noticed"
+	[ "$(stat_of "$T/2" frozen_time)" -gt 0 ] || die "it was not stopped"
+	[ "$(stat_of "$T/2" pages_skipped_parent)" -gt 0 ] || die "nothing was left to the parent"
+	kill "$PID"
+	wait_for 5 session_is_gone "$PID" || die "it does not end"
 }
 
 has_direct() {
@@ -323,7 +388,9 @@ run_test live_rounds_of_a_sanitized_tree asan_chain
 run_test live_rounds_under_msan msan_chain
 run_test live_rounds_under_tsan tsan_chain
 run_test only_a_new_process_is_stopped new_child
+run_test a_child_in_the_memory_of_its_parent_is_left_out guest
 run_test a_process_with_direct_io_is_stopped direct_io
+run_test a_process_that_a_server_writes_to_is_stopped fuse
 run_test direct_io_that_begins_in_a_round_makes_the_next_one_full direct_io_meanwhile
 run_test live_rounds_to_a_page_server page_server
 run_test live_rounds_take_pages_out_of_their_parents dedup
