@@ -168,6 +168,31 @@ child_of() {
 	cat "/proc/$1/task/$1/children" | awk '{ print $1 }'
 }
 
+# Processes that are gone at each step of a round are nobody's failure.
+forking() {
+	local parent=()
+
+	start_program /usr/bin/python3 -c '
+import os
+while True:
+    pid = os.fork()
+    if pid == 0:
+        if os.fork() == 0:
+            os._exit(0)
+        os.wait()
+        os._exit(0)
+    os.waitpid(pid, 0)'
+	for ((ROUND = 1; ROUND <= 30; ROUND++)); do
+		mkdir "$T/$ROUND" || die "mkdir"
+		criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/$ROUND" --pre-dump-mode live "${parent[@]}" ||
+			die "round $ROUND: $(log_errors "$T/$ROUND/pre-dump.log")"
+		[ -f "$T/$ROUND/wptrack.img" ] || die "round $ROUND is no base: $(grep Warn "$T/$ROUND/pre-dump.log" | tail -n 3)"
+		parent=(--prev-images-dir "../$ROUND")
+	done
+	kill "$PID"
+	wait_for 5 session_is_gone "$PID" || die "it does not end"
+}
+
 # A child that still is in its parent's memory would be stopped alone, and be tracked in place of the parent.
 guest() {
 	local child
@@ -388,6 +413,7 @@ run_test live_rounds_of_a_sanitized_tree asan_chain
 run_test live_rounds_under_msan msan_chain
 run_test live_rounds_under_tsan tsan_chain
 run_test only_a_new_process_is_stopped new_child
+run_test a_tree_that_forks_all_the_time_can_be_pre_dumped forking
 run_test a_child_in_the_memory_of_its_parent_is_left_out guest
 run_test a_process_with_direct_io_is_stopped direct_io
 run_test a_process_that_a_server_writes_to_is_stopped fuse
