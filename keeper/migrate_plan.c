@@ -4,9 +4,9 @@
 #define MIB	     (1024.0 * 1024.0)
 #define US_PER_S     1000000.0
 #define STOP_TASK_US 2000.0
-#define STOP_MIB_US  45.0
+#define STOP_MIB_US  10.0
 #define DUMP_TASK_US 4000.0
-#define FREE_MIB_US  100.0
+#define FREE_MIB_US  85.0
 
 /* Memory in one piece is copied that much faster than pages here and there. */
 #define SCATTER 4.0

@@ -7,10 +7,10 @@
  * The stop is predicted as
  *
  *   what a dump does apart from copying, the greater of
- *       the stop of the last round, and 2 ms for each process and 45 us for
+ *       the stop of the last round, and 2 ms for each process and 10 us for
  *       each MiB populated (a live round stops nothing, and tells nothing then)
  *   + what a dump does that a pre-dump does not: 4 ms for each process, and,
- *       unless it runs on, 100 us for each MiB that the kernel has to free
+ *       unless it runs on, 85 us for each MiB that the kernel has to free
  *   + what has to be copied, at the copy rate of the rounds so far but the first,
  *       or a quarter of the first one's, which copies in one piece: all that has
  *       been written since, and what will be until criu has stopped the process

@@ -16,13 +16,13 @@ static struct wptrack_plan_round round_of(unsigned int nr, uint64_t written, uin
 {
 	return (struct wptrack_plan_round){
 		.begun_us = nr * S,
-		.ended_us = nr * S + copied * MS + 20 * MS,
-		.stopped_us = 20 * MS,
+		.ended_us = nr * S + copied * MS + 5 * MS,
+		.stopped_us = 5 * MS,
 		.copied_us = copied * MS,
 		.written_bytes = written * MIB,
 		.populated_bytes = 512 * MIB,
 		.processes = 1,
-		.read_us = nr * S + copied * MS + 20 * MS,
+		.read_us = nr * S + copied * MS + 5 * MS,
 		.pending_bytes = pending * MIB,
 	};
 }
@@ -57,7 +57,7 @@ static void rates_are_measured(void)
 	CHECK_EQ(forecast.dirty_rate / MIB, 40);
 }
 
-/* 25 ms as a stop is estimated, more than the 20 of the round, 4 ms for what only a dump does, 512 * 100 us to free it,
+/* 7.12 ms as a stop is estimated, more than the 5 of the round, 4 ms for what only a dump does, 512 * 85 us to free it,
  * 10 of 400 MiB/s. */
 static void stop_is_the_sum_of_its_parts(void)
 {
@@ -68,7 +68,7 @@ static void stop_is_the_sum_of_its_parts(void)
 	/* It began no time before it stopped the process, so that nothing is written until the next one does. */
 	forecast = forecast_of(&plan, round);
 	CHECK_EQ(forecast.dump_bytes, 10 * MIB);
-	CHECK_EQ(forecast.base_us / 10, (25 * MS + 40 + 4 * MS + 51 * MS + 200) / 10);
+	CHECK_EQ(forecast.base_us / 10, (7 * MS + 120 + 4 * MS + 43 * MS + 520) / 10);
 	/* The first round has copied all in one piece, four times as fast as what is scattered. */
 	CHECK_EQ(forecast.stop_us, forecast.base_us + 100 * MS);
 	forecast = forecast_of(&plan, round_of(1, 40, 100, 10));
@@ -81,7 +81,7 @@ static void a_longer_stop_than_estimated_is_believed(void)
 	struct wptrack_plan_round round = round_of(0, 400, 1000, 10);
 
 	round.stopped_us = 70 * MS;
-	CHECK_EQ(forecast_of(&plan, round).base_us / 10, (70 * MS + 4 * MS + 51 * MS + 200) / 10);
+	CHECK_EQ(forecast_of(&plan, round).base_us / 10, (70 * MS + 4 * MS + 43 * MS + 520) / 10);
 }
 
 /* A live round stops nothing. */
@@ -96,7 +96,7 @@ static void a_round_without_a_stop_is_no_measure(void)
 	CHECK_EQ(forecast_of(&plan, round).base_us, with_stop);
 }
 
-/* 50 ms, of which 25 went by with collecting. Of so short a time as 20, a quarter is believed to be copying. */
+/* 50 ms, of which 7.12 went by with collecting. Of so short a time as 8, a quarter is believed to be copying. */
 static void a_live_round_has_collected_while_it_copied(void)
 {
 	struct wptrack_plan plan = plan_for(1);
@@ -105,12 +105,12 @@ static void a_live_round_has_collected_while_it_copied(void)
 	decide(&plan, round);
 	round = round_of(1, 10, 50, 10);
 	round.stopped_us = 0;
-	CHECK_EQ(forecast_of(&plan, round).copy_rate / MIB, 400);
+	CHECK_EQ(forecast_of(&plan, round).copy_rate / MIB, 233);
 
 	plan = plan_for(1);
 	decide(&plan, round_of(0, 400, 1000, 10));
-	round.copied_us = 20 * MS;
-	CHECK_EQ(forecast_of(&plan, round).copy_rate / MIB, 2000);
+	round.copied_us = 8 * MS;
+	CHECK_EQ(forecast_of(&plan, round).copy_rate / MIB, 5000);
 }
 
 /* A round that writes next to nothing has not measured much. */
@@ -128,7 +128,7 @@ static void what_runs_on_is_not_freed(void)
 	struct wptrack_plan plan = plan_for(1);
 
 	plan.goal.leave_running = true;
-	CHECK_EQ(forecast_of(&plan, round_of(0, 400, 1000, 10)).base_us / 10, (25 * MS + 40 + 4 * MS) / 10);
+	CHECK_EQ(forecast_of(&plan, round_of(0, 400, 1000, 10)).base_us / 10, (7 * MS + 120 + 4 * MS) / 10);
 }
 
 static void each_process_takes_its_time(void)
@@ -170,11 +170,11 @@ static void no_more_is_written_than_there_is(void)
 
 static void a_short_stop_ends_the_rounds(void)
 {
-	struct wptrack_plan plan = plan_for(181);
+	struct wptrack_plan plan = plan_for(155);
 
-	/* 80.2 ms, and 100 for what is left. */
+	/* 54.64 ms, and 100 for what is left. */
 	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 10)), WPTRACK_PLAN_DUMP);
-	plan = plan_for(180);
+	plan = plan_for(154);
 	CHECK_EQ(decide(&plan, round_of(0, 400, 1000, 10)), WPTRACK_PLAN_MORE);
 }
 
