@@ -41,16 +41,7 @@ static __attribute__((format(printf, 2, 3))) void say(struct wptrack_migrate *m,
 	va_end(args);
 }
 
-static __attribute__((format(printf, 2, 3))) enum wptrack_migrate_end fail(struct wptrack_migrate *m,
-									   const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(m->why, sizeof(m->why), format, args);
-	va_end(args);
-	return WPTRACK_MIGRATE_FAILED;
-}
+#define fail(m, ...) (say(m, __VA_ARGS__), WPTRACK_MIGRATE_FAILED)
 
 static enum wptrack_migrate_end cancelled(struct wptrack_migrate *m)
 {
