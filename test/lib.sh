@@ -368,6 +368,40 @@ assert_incremental() {
 	[ "$written" -le "$bound" ] || die "round $ROUND wrote $written pages, the program dirtied at most $bound"
 }
 
+# assert_no_stop: nobody was stopped, as the statistics have it.
+assert_no_stop() {
+	[ "$(stat_of "$DIR" frozen_time)" = 0 ] || die "round $ROUND says that the program was stopped"
+	[ "$(stat_of "$DIR" freezing_time)" = 0 ] || die "round $ROUND says that the program was stopped"
+}
+
+# ---------------------------------------------------------------- chains
+
+# dumped_chain PROGRAM PROCESSES MODE... -- [OPTION...]: one pre-dump in each mode, a dump, a restore. The program runs on.
+dumped_chain() {
+	local program=$1 processes=$2 modes=() mode
+
+	shift 2
+	while [ "$1" != -- ]; do
+		modes+=("$1")
+		shift
+	done
+	shift
+	start_tracked "$program" "$processes" "$@"
+	for mode in "${modes[@]}"; do
+		pre_dump --pre-dump-mode "$mode"
+		if [ "$ROUND" = 1 ]; then
+			assert_full "there is no parent"
+		else
+			assert_incremental
+			[ "$mode" != live ] || assert_no_stop
+		fi
+		write_pages 300
+	done
+	final_dump
+	assert_incremental
+	restore_and_verify
+}
+
 # ---------------------------------------------------------------- running
 
 # run_test NAME FUNCTION: one behaviour, unless ONLY is a regular expression that does not match its name.

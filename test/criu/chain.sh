@@ -8,27 +8,7 @@ exec_under_reaper "$@"
 
 # chain PROGRAM PROCESSES MODE... -- [OPTION...]: one pre-dump in each mode, a dump, a restore.
 chain() {
-	local program=$1 processes=$2 modes=() mode
-
-	shift 2
-	while [ "$1" != -- ]; do
-		modes+=("$1")
-		shift
-	done
-	shift
-	start_tracked "$program" "$processes" "$@"
-	for mode in "${modes[@]}"; do
-		pre_dump --pre-dump-mode "$mode"
-		if [ "$ROUND" = 1 ]; then
-			assert_full "there is no parent"
-		else
-			assert_incremental
-		fi
-		write_pages 300
-	done
-	final_dump
-	assert_incremental
-	restore_and_verify
+	dumped_chain "$@"
 	quit_program
 }
 

@@ -40,11 +40,6 @@ live_round() {
 	pre_dump --pre-dump-mode live "$@"
 }
 
-assert_no_stop() {
-	[ "$(stat_of "$DIR" frozen_time)" = 0 ] || die "round $ROUND says that the program was stopped"
-	[ "$(stat_of "$DIR" freezing_time)" = 0 ] || die "round $ROUND says that the program was stopped"
-}
-
 # Seen from outside: no thread is ever stopped or traced, and the one that never sleeps goes on doing so.
 nobody_is_stopped() {
 	local beats i
@@ -72,28 +67,7 @@ nobody_is_stopped() {
 
 # chain PROGRAM PROCESSES MODE... -- [OPTION...]
 chain() {
-	local program=$1 processes=$2 modes=() mode
-
-	shift 2
-	while [ "$1" != -- ]; do
-		modes+=("$1")
-		shift
-	done
-	shift
-	start_tracked "$program" "$processes" "$@"
-	for mode in "${modes[@]}"; do
-		pre_dump --pre-dump-mode "$mode"
-		if [ "$ROUND" = 1 ]; then
-			assert_full "there is no parent"
-		else
-			assert_incremental
-			[ "$mode" != live ] || assert_no_stop
-		fi
-		write_pages 300
-	done
-	final_dump
-	assert_incremental
-	restore_and_verify
+	dumped_chain "$@"
 	# The restored program is tracked anew.
 	ROUND=0 T=$T/again
 	mkdir "$T" || die "mkdir"
