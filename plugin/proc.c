@@ -146,20 +146,38 @@ static bool is_io_uring(pid_t pid, int fd)
 	return fd_is(pid, fd, "anon_inode:[io_uring]");
 }
 
-static bool is_idle_uffd(pid_t pid, int fd)
+/* The features that were chosen for a userfaultfd, 0 if it has never been enabled. Return: 0 or -errno. */
+static int uffd_features(pid_t pid, int fd, unsigned int *ret)
 {
 	char name[32], text[512];
-	unsigned int features;
 	const char *api;
-
-	if (!fd_is(pid, fd, "anon_inode:[userfaultfd]"))
-		return false;
+	int err;
 
 	snprintf(name, sizeof(name), "fdinfo/%d", fd);
-	if (wptrack_proc_read(pid, name, text, sizeof(text)))
-		return false;
+	err = wptrack_proc_read(pid, name, text, sizeof(text));
+	if (err)
+		return err;
 	api = strstr(text, "API:");
-	return api && sscanf(api, "API: %*x:%x:", &features) == 1 && !features;
+	return api && sscanf(api, "API: %*x:%x:", ret) == 1 ? 0 : -EBADMSG;
+}
+
+static bool is_uffd(pid_t pid, int fd)
+{
+	return fd_is(pid, fd, "anon_inode:[userfaultfd]");
+}
+
+static bool is_idle_uffd(pid_t pid, int fd)
+{
+	unsigned int features;
+
+	return is_uffd(pid, fd) && !uffd_features(pid, fd, &features) && !features;
+}
+
+static bool is_enabled_uffd(pid_t pid, int fd)
+{
+	unsigned int features;
+
+	return is_uffd(pid, fd) && (uffd_features(pid, fd, &features) || features);
 }
 
 /* The lowest descriptor from @from on that is what is wanted, or -errno. */
@@ -229,6 +247,11 @@ int wptrack_proc_any_fd(pid_t pid, bool (*is_wanted)(pid_t pid, int fd))
 int wptrack_proc_has_io_uring(pid_t pid)
 {
 	return wptrack_proc_any_fd(pid, is_io_uring);
+}
+
+int wptrack_proc_has_uffd(pid_t pid)
+{
+	return wptrack_proc_any_fd(pid, is_enabled_uffd);
 }
 
 int wptrack_proc_next_idle_uffd(pid_t pid, int from)

@@ -56,6 +56,9 @@ int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes);
  */
 int wptrack_proc_has_io_uring(pid_t pid);
 
+/* Has it a userfaultfd of its own open that has been enabled? Sources as above. Return: 1, 0 or -errno. */
+int wptrack_proc_has_uffd(pid_t pid);
+
 /**
  * wptrack_proc_has_direct_io - may devices or servers write into pages that the process reads files into?
  *

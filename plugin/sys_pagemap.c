@@ -109,6 +109,48 @@ int wptrack_pagemap_find(int pagemap_fd, uint64_t start, uint64_t end, bool arma
 	return 0;
 }
 
+int wptrack_pagemap_find_unmarked(int pagemap_fd, uint64_t start, uint64_t end, uint64_t *ret)
+{
+	struct page_region reg;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)&reg,
+		.vec_len = 1,
+		.max_pages = 1,
+		/* This alone, as the kernel has a faster way to look for it; a hole counts as written. */
+		.category_mask = PAGE_IS_WRITTEN,
+		.return_mask = PAGE_IS_WRITTEN,
+	};
+	int found = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+
+	if (found < 0)
+		return -errno;
+	if (!found)
+		return -ENOENT;
+	*ret = reg.start;
+	return 0;
+}
+
+int wptrack_pagemap_is_marked(int pagemap_fd, uint64_t page)
+{
+	struct page_region reg;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = page,
+		.end = page + PAGE_BYTES,
+		.vec = (uintptr_t)&reg,
+		.vec_len = 1,
+		.category_inverted = PAGE_IS_WRITTEN,
+		.category_mask = PAGE_IS_WRITTEN,
+		.return_mask = PAGE_IS_WRITTEN,
+	};
+	int ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
 int wptrack_pagemap_armed(int pagemap_fd, uint64_t start, uint64_t end, struct page_region *regs,
 			  unsigned int max_regs, uint64_t *next)
 {
@@ -138,7 +180,7 @@ int wptrack_pagemap_collect(int pagemap_fd, struct wptrack_scan *scan)
 	unsigned int max_regs = pages < scan->max_regs ? pages : scan->max_regs;
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
-		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.flags = (scan->keep ? 0 : PM_SCAN_WP_MATCHING) | PM_SCAN_CHECK_WPASYNC,
 		.start = scan->start,
 		.end = scan->end,
 		.vec = (uintptr_t)scan->regs,

@@ -36,6 +36,18 @@ int wptrack_pagemap_is_armable(int pagemap_fd, uint64_t start);
 int wptrack_pagemap_find(int pagemap_fd, uint64_t start, uint64_t end, bool armable, uint64_t *ret);
 
 /**
+ * wptrack_pagemap_find_unmarked - the first page that is a hole or does not read as write-protected
+ * @start, @end:	not empty
+ * @ret:		its address
+ *
+ * Zero pages may be passed over. A pure read. Return: 0, -ENOENT when there is none, or -errno.
+ */
+int wptrack_pagemap_find_unmarked(int pagemap_fd, uint64_t start, uint64_t end, uint64_t *ret);
+
+/* Does a page read as write-protected, registered or not? Return: 1, 0 or -errno. */
+int wptrack_pagemap_is_marked(int pagemap_fd, uint64_t page);
+
+/**
  * wptrack_pagemap_armed - list armed pages
  * @regs:	gets up to @max_regs sorted ranges of pages that are write-protected
  * @next:	all up to here has been looked at
@@ -51,6 +63,7 @@ struct wptrack_scan {
 	uint64_t end;		  /* in: within one VMA */
 	struct page_region *regs; /* out: populated pages, sorted; categories has PAGE_IS_WRITTEN or not */
 	unsigned int max_regs;	  /* in */
+	bool keep;		  /* in: reset nothing: what has been written is reported again next time */
 	unsigned int nr_regs;	  /* out, also when the scan fails: these have been reset */
 	uint64_t next;		  /* out: all up to here is told */
 };

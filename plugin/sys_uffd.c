@@ -38,6 +38,13 @@ int wptrack_uffd_register(int uffd, uint64_t start, uint64_t end)
 	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
 }
 
+int wptrack_uffd_unregister(int uffd, uint64_t start, uint64_t end)
+{
+	struct uffdio_range range = { .start = start, .len = end - start };
+
+	return ioctl(uffd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
+}
+
 int wptrack_uffd_unprotect(int uffd, uint64_t start, uint64_t end)
 {
 	struct uffdio_writeprotect wp = {

@@ -39,6 +39,14 @@ int wptrack_uffd_enable(int uffd);
 int wptrack_uffd_register(int uffd, uint64_t start, uint64_t end);
 
 /**
+ * wptrack_uffd_unregister - take a registration back; pages are un-protected
+ *
+ * Return: 0; -EINVAL: there is something that can't be registered, or that another
+ * userfaultfd owns; -ENOMEM, -ESRCH: the memory of the process is gone.
+ */
+int wptrack_uffd_unregister(int uffd, uint64_t start, uint64_t end);
+
+/**
  * wptrack_uffd_unprotect - make every page of a registered range count as written
  *
  * Allocates no page tables. Return: 0, -ENOENT when the range is not registered

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "criu.h"
 
+#include "clock.h"
 #include "controls.h"
 #include "proc.h"
 #include "sys_pagemap.h"
@@ -22,24 +22,10 @@
 
 #define PAGE_BYTES 4096ull
 
-/*
- * A registered VMA does not merge with a new neighbour, so that tracking costs
- * mappings; the kernel allows 65530 of them by default.
- */
-#define MAX_REGISTERED_VMAS 32768
-
 _Static_assert(sizeof(struct cr_mem_track_range) == sizeof(struct page_region) &&
 	       offsetof(struct cr_mem_track_range, end) == offsetof(struct page_region, end) &&
 	       offsetof(struct cr_mem_track_range, flags) == offsetof(struct page_region, categories),
 	       "the scan fills CRIU's ranges in place");
-
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000ull + ts.tv_nsec / 1000;
-}
 
 static int remote_close(struct cr_mem_track_task *task, long fd)
 {
@@ -189,14 +175,15 @@ static int take_known(struct wptrack_round *round, struct wptrack_target *target
 	if (err)
 		return err;
 
-	/* The lowest page is never mapped by anyone who matters here: this only asks if the memory lives. */
-	if (wptrack_uffd_unprotect(target->uffd, PAGE_BYTES, 2 * PAGE_BYTES) == -ESRCH) {
+	if (!wptrack_vmas_memory_lives(target)) {
 		close(target->uffd);
 		target->uffd = -1;
 		return -ENOENT;
 	}
 
 	target->info.mm_id = msg.task.mm_id;
+	/* If it cannot be told, there is one. */
+	target->rivals = msg.task.vmas_refused[WPTRACK_REFUSED_BUSY] || wptrack_proc_has_uffd(target->info.pid);
 	if (!round->has_parent) {
 		target->basis = WPTRACK_BASIS_NO_PARENT;
 	} else if (parent_is_last(round, &msg.task)) {
@@ -207,115 +194,6 @@ static int take_known(struct wptrack_round *round, struct wptrack_target *target
 			"so it is dumped in full\n", target->info.pid, msg.task.generation);
 	}
 	return 0;
-}
-
-static enum wptrack_refusal refusal_of_kind(enum cr_mem_track_kind kind)
-{
-	switch (kind) {
-	case CR_MEM_TRACK_FILE:
-		return WPTRACK_REFUSED_FILE;
-	case CR_MEM_TRACK_SHARED:
-		return WPTRACK_REFUSED_SHARED;
-	case CR_MEM_TRACK_HUGETLB:
-		return WPTRACK_REFUSED_HUGETLB;
-	default:
-		return WPTRACK_REFUSED_SPECIAL;
-	}
-}
-
-/* What the kernel says of a VMA that it does not take, before it has changed anything. */
-static bool is_refusal(int err)
-{
-	return err == -EBUSY || err == -EINVAL || err == -EPERM;
-}
-
-static void break_round(struct wptrack_round *round, const struct wptrack_target *target,
-			const struct wptrack_vma *vma, int err)
-{
-	round->broken = true;
-	pr_warn("%d: can't register %" PRIx64 "-%" PRIx64 " or un-arm it: %s. The next dump will be full\n",
-		target->info.pid, vma->start, vma->end, strerror(-err));
-}
-
-/*
- * Register a VMA, or make sure that it is ours. What was armed before belongs
- * to us if the kernel lets us register it again: a VMA has one owner.
- *
- * Page tables may hold marks of a former registration, which would read as
- * clean, so a fresh one is un-protected. One that was there before has been, by
- * the committed round that an incremental one goes by; in any other round it may
- * stem from an attach that ended in between. What may be registered with its
- * marks in place breaks the round: the next one is not incremental then.
- */
-static int register_vma(struct wptrack_round *round, struct wptrack_target *target, struct wptrack_vma *vma)
-{
-	int armed, err;
-
-	armed = wptrack_pagemap_is_armable(target->pagemap, vma->start);
-	if (armed < 0)
-		return armed;
-
-	err = wptrack_uffd_register(target->uffd, vma->start, vma->end);
-	if (err) {
-		if (!is_refusal(err) || wptrack_pagemap_is_armable(target->pagemap, vma->start) != armed)
-			break_round(round, target, vma, err);
-		return err;
-	}
-
-	if ((!armed || (target->basis != WPTRACK_BASIS_INCREMENTAL && !wptrack_control("trust-armed"))) &&
-	    !wptrack_control("no-unprotect")) {
-		err = wptrack_uffd_unprotect(target->uffd, vma->start, vma->end);
-		if (err) {
-			break_round(round, target, vma, err);
-			return err;
-		}
-	}
-
-	vma->armed = armed;
-	return 0;
-}
-
-/* What is not told of in this round must not look as if it had been: it may have been in an earlier one. */
-static void leave_out(struct wptrack_round *round, struct wptrack_target *target, uint64_t start, uint64_t end)
-{
-	int err = wptrack_running_unarm(target, start, end);
-
-	if (!err)
-		return;
-	round->broken = true;
-	pr_warn("%d: can't un-arm %" PRIx64 "-%" PRIx64 ": %s. The next dump will be full\n", target->info.pid, start,
-		end, strerror(-err));
-}
-
-static void consider_vma(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_vma *cr_vma,
-			 bool running)
-{
-	struct wptrack_vma *vma = &target->vmas[target->nr_vmas];
-	enum wptrack_refusal refusal;
-	int err;
-
-	if (cr_vma->kind != CR_MEM_TRACK_ANON) {
-		refusal = refusal_of_kind(cr_vma->kind);
-	} else if (target->nr_vmas == MAX_REGISTERED_VMAS) {
-		refusal = WPTRACK_REFUSED_LIMIT;
-	} else {
-		*vma = (struct wptrack_vma){ .start = cr_vma->start, .end = cr_vma->end, .told = cr_vma->start };
-		err = running ? wptrack_running_register(target, vma) : register_vma(round, target, vma);
-		if (!err) {
-			target->nr_vmas++;
-			target->info.vmas_registered++;
-			target->info.registered_bytes += vma->end - vma->start;
-			cr_vma->tracked = true;
-			return;
-		}
-		pr_debug("%d: %" PRIx64 "-%" PRIx64 " is not tracked: %s\n", target->info.pid, vma->start, vma->end,
-			 strerror(-err));
-		refusal = err == -EBUSY ? WPTRACK_REFUSED_BUSY : WPTRACK_REFUSED_KERNEL;
-	}
-
-	target->info.vmas_refused[refusal]++;
-	if (target->live && cr_vma->kind == CR_MEM_TRACK_ANON && refusal != WPTRACK_REFUSED_BUSY)
-		leave_out(round, target, cr_vma->start, cr_vma->end);
 }
 
 /*
@@ -393,8 +271,7 @@ static int take_stopped(struct wptrack_round *round, struct wptrack_target *targ
 
 int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
 {
-	uint64_t begin = now_us();
-	unsigned int i;
+	uint64_t begin = wptrack_now_us();
 	int err;
 
 	err = wptrack_proc_identify(task->pid, &target->info);
@@ -410,8 +287,9 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 	if (!target->vmas)
 		return -ENOMEM;
 
-	for (i = 0; i < task->nr_vmas; i++)
-		consider_vma(round, target, &task->vmas[i], task->running);
+	err = wptrack_vmas_attach(round, target, task);
+	if (err)
+		return err;
 
 	/* If it cannot be told, it has one. */
 	target->io_uring = wptrack_proc_has_io_uring(task->pid) != 0;
@@ -421,7 +299,7 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 			"it is dumped in full\n", task->pid);
 	}
 
-	target->spent_us += now_us() - begin;
+	target->spent_us += wptrack_now_us() - begin;
 	return 0;
 }
 
@@ -481,7 +359,7 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 		.regs = (struct page_region *)req->ranges,
 		.max_regs = req->max_ranges,
 	};
-	uint64_t begin = now_us();
+	uint64_t begin = wptrack_now_us();
 	unsigned int i;
 	bool proven;
 	int err;
@@ -495,6 +373,7 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	 * Otherwise it has them forgotten.
 	 */
 	target->ran |= req->running;
+	scan.keep = req->running && vma->unasked;
 	proven = target->basis == WPTRACK_BASIS_INCREMENTAL && vma->armed;
 	if (req->running)
 		err = wptrack_running_collect(target, vma, &scan);
@@ -523,7 +402,7 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	req->nr_ranges = scan.nr_regs;
 	req->next = scan.next;
 	vma->told = scan.next;
-	target->spent_us += now_us() - begin;
+	target->spent_us += wptrack_now_us() - begin;
 	return 0;
 }
 
@@ -584,6 +463,9 @@ bool wptrack_target_may_have_missed(struct wptrack_target *target)
 
 	err = wptrack_proc_pinned(pid, &pinned);
 	had = target->io_uring || pinned || not_known_to_be_none(err);
+	/* Who had a userfaultfd from the beginning was asked about all that could be its own. */
+	if (!target->rivals && not_known_to_be_none(wptrack_proc_has_uffd(pid)))
+		return true;
 	return had || not_known_to_be_none(wptrack_proc_has_aio(pid)) ||
 	       not_known_to_be_none(wptrack_proc_has_direct_io(pid));
 }

@@ -26,9 +26,11 @@ struct wptrack_vma {
 	uint64_t start;
 	uint64_t end;
 	bool armed;	/* registered before this round, so its clean pages are proven to be clean */
-	bool changed;	/* parts of it are other mappings now */
+	bool fresh;	/* registered in this round, while the task ran */
+	bool unasked;	/* there was nothing to reset in it, so that nobody asked whose it is: nothing may be */
+	bool other;	/* it has become another kind of memory */
 	uint64_t told;	/* all up to here has been collected or forgotten in this round */
-	uint64_t limit; /* if it has changed: registered up to here, as far as is known */
+	uint64_t limit; /* if parts of it are other mappings now: registered up to here, as far as is known */
 };
 
 struct wptrack_target {
@@ -38,6 +40,7 @@ struct wptrack_target {
 	bool live;     /* it runs while it is collected or copied */
 	bool ran;      /* it did while it was collected */
 	bool gone;     /* its memory has been given up meanwhile */
+	bool rivals;   /* another userfaultfd may have registered parts of its memory */
 	uint64_t window; /* how much is looked at in one go while it runs */
 	int uffd;
 	int pagemap;
@@ -106,8 +109,14 @@ int wptrack_track_forget(struct wptrack_round *round, int pid, uint64_t start, u
  */
 int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final, bool ok, bool keep);
 
+/* In vmas.c: register the mappings of a task, and mark those that are tracked. Return: 0 or -errno. */
+int wptrack_vmas_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);
+/* Is the memory that the userfaultfd belongs to still anybody's? */
+bool wptrack_vmas_memory_lives(const struct wptrack_target *target);
+
 /* In running.c: what can be done to a task that runs, whose mappings may change at any time. */
 int wptrack_running_register(struct wptrack_target *target, struct wptrack_vma *vma);
+int wptrack_running_check_kinds(struct wptrack_target *target);
 int wptrack_running_collect(struct wptrack_target *target, struct wptrack_vma *vma, struct wptrack_scan *scan);
 int wptrack_running_unarm(struct wptrack_target *target, uint64_t start, uint64_t end);
 

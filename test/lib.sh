@@ -219,12 +219,12 @@ keeper_is_gone() {
 
 # ---------------------------------------------------------------- criu
 
-# criu_cmd LOG ARG...: run criu below a timeout; LOG is made in the images directory.
+# criu_cmd LOG ARG...: run criu below a timeout; LOG is made in the images directory. CRIU_PRELOAD is a library for it.
 criu_cmd() {
 	local log=$1
 
 	shift
-	timeout -k 5 "$CRIU_TIMEOUT" "${CRIU_BIN:-$CRIU}" "$@" -L "$PLUGINS" -v4 -o "$log" </dev/null >/dev/null 2>&1
+	timeout -k 5 "$CRIU_TIMEOUT" env ${CRIU_PRELOAD:+LD_PRELOAD="$CRIU_PRELOAD"} "${CRIU_BIN:-$CRIU}" "$@" -L "$PLUGINS" -v4 -o "$log" </dev/null >/dev/null 2>&1
 }
 
 # log_errors FILE: what went wrong, for a failure's message.

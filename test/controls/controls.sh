@@ -66,6 +66,17 @@ green criu/interrupted.sh
 red trust-armed criu/interrupted.sh "$ONLY"
 unset ONLY
 
+# Each of the calls between which a running program may change.
+export RACES_ALL=1
+green criu/races.sh
+red register-first-page criu/races.sh changes_between_two_calls_of_a_live_round_lose_nothing
+unset RACES_ALL
+
+export ONLY=over_the_limit
+green criu/limits.sh
+red keep-marks criu/limits.sh over_the_limit_in_one_round_and_not_in_the_next
+unset ONLY
+
 green criu/decisions.sh
 red no-unprotect criu/decisions.sh moved_back_between_neighbours_in_splice_rounds \
 	moved_back_between_neighbours_in_read_rounds

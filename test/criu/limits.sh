@@ -318,6 +318,30 @@ run_test a_dump_without_room_leaves_the_program_running dump_without_room
 run_test a_criu_that_may_open_few_files_harms_nobody few_files_for_criu
 run_test a_keeper_that_may_open_few_files_tracks_what_it_can few_files_for_the_keeper
 run_test sixty_thousand_mappings_are_right many_vmas
+# A mapping is over the limit of those that are registered in one round only, which can't read it either.
+over_the_limit() {
+	[ "$(cat /proc/sys/vm/max_map_count)" -ge 40000 ] || skip "vm.max_map_count is below 40000"
+	start_tracked crowded 1
+	pre_dump
+	ctl step || die "a step failed"
+	pre_dump --pre-dump-mode "$1"
+	ctl step || die "a step failed"
+	final_dump
+	restore
+	verify_program "after the restore"
+	quit_program
+}
+
+over_the_limit_when_read() {
+	over_the_limit read
+}
+
+over_the_limit_when_live() {
+	over_the_limit live
+}
+
+run_test over_the_limit_in_one_round_and_not_in_the_next over_the_limit_when_read
+run_test over_the_limit_in_one_live_round_and_not_in_the_next over_the_limit_when_live
 run_test a_program_that_dies_in_its_first_round_leaves_nobody_behind dies_in_first
 run_test a_process_that_dies_while_it_is_copied_is_not_counted dies_while_copied
 run_test a_program_that_dies_in_a_later_round_leaves_nobody_behind dies_in_later

@@ -13,12 +13,16 @@
  *	copy	process_vm_readv, which copies pages of a running program
  *	mem	reading the memory of a running program through /proc/PID/mem
  *	record	what is read of session records
+ *	look	files of /proc that are opened, and pidfds
+ *	any	look, keeper, track and mem together: all that a live round asks about a program
  *
  * ACTION is kill (SIGKILL to itself before the call), keeper (SIGKILL to the
  * keeper before it), target (SIGKILL to INJECT_PID before it), short (half of
  * what was to be written, read or copied), late-ERROR (the call is made, and said to have
- * failed) or an ERROR to fail with: EIO, ENOSPC, ... INJECT_HIT names a file
- * that gets a line when it happens.
+ * failed), pause (it waits before the call until there is a file INJECT_GO) or an ERROR to fail with: EIO,
+ * ENOSPC, ... INJECT_HIT names a file that gets a line when it happens.
+ *
+ * INJECT=CLASS:0:nap waits for up to 2 ms before one call of 32, as INJECT_SEED has it.
  */
 #include <dirent.h>
 #include <dlfcn.h>
@@ -112,12 +116,57 @@ static void kill_keeper(void)
 	}
 }
 
+/* Whoever waits for INJECT_HIT has a time limit of its own, and ends us. */
+static void wait_for_go(void)
+{
+	const char *go = getenv("INJECT_GO");
+
+	while (!go || syscall(SYS_access, go, F_OK))
+		usleep(500);
+}
+
+static void nap(void)
+{
+	static unsigned int dice;
+	const char *seed = getenv("INJECT_SEED");
+
+	if (!dice)
+		dice = 2 * (unsigned int)atoi(seed ? seed : "0") + 1;
+	dice = dice * 1103515245 + 12345;
+	if (!(dice >> 16 & 31))
+		usleep(dice >> 8 & 2047);
+}
+
+static bool is_planned(const char *class)
+{
+	static const char *const any[] = { "look", "keeper", "track", "mem" };
+
+	if (planned_for != getpid())
+		return false;
+	if (strcmp(plan.class, "any"))
+		return !strcmp(class, plan.class);
+	for (unsigned int i = 0; i < sizeof(any) / sizeof(any[0]); i++)
+		if (!strcmp(class, any[i]))
+			return true;
+	return false;
+}
+
 /* A call of @class is about to be made. */
 static enum what at(const char *class, const char *call)
 {
-	if (planned_for != getpid() || strcmp(class, plan.class) || ++plan.seen != plan.n)
+	if (!is_planned(class))
+		return GO_ON;
+	if (!strcmp(plan.action, "nap")) {
+		nap();
+		return GO_ON;
+	}
+	if (++plan.seen != plan.n)
 		return GO_ON;
 	mark(call);
+	if (!strcmp(plan.action, "pause")) {
+		wait_for_go();
+		return GO_ON;
+	}
 	if (!strcmp(plan.action, "kill"))
 		raise(SIGKILL);
 	if (!strcmp(plan.action, "keeper")) {
@@ -247,6 +296,9 @@ long syscall(long nr, ...)
 	if (nr == SYS_pidfd_open || nr == SYS_pidfd_getfd)
 		INJECTED("track", nr == SYS_pidfd_open ? "pidfd_open" : "pidfd_getfd",
 			 REAL(syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
+	if (nr == SYS_pidfd_open || nr == SYS_kcmp)
+		INJECTED("look", nr == SYS_kcmp ? "kcmp" : "pidfd_open",
+			 REAL(syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
 	if (nr == SYS_pidfd_getfd)
 		INJECTED("getfd", "pidfd_getfd", REAL(syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]));
 	return REAL(syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -323,7 +375,7 @@ static bool is_named(int fd, const char *name)
 
 ssize_t pread64(int fd, void *buf, size_t len, off64_t offset)
 {
-	if (planned_for && !strcmp(plan.class, "mem") && is_named(fd, "/mem")) {
+	if (is_planned("mem") && is_named(fd, "/mem")) {
 		enum what what = at("mem", "pread");
 
 		if (what == FAIL || what == FAIL_LATE) {
@@ -363,4 +415,69 @@ int unlinkat(int dir, const char *path, int flags)
 	if (strstr(path, "wptrack"))
 		INJECTED("image", "unlinkat", REAL(unlinkat)(dir, path, flags));
 	return REAL(unlinkat)(dir, path, flags);
+}
+
+/* CRIU opens what is in /proc/PID relative to that, and its own files in /proc/self. */
+static bool is_of_a_process(const char *path)
+{
+	static const char *const names[] = { "maps", "mem", "stat", "status", "task", "children", "pagemap", "fd" };
+	const char *last = strrchr(path, '/');
+
+	if (!strncmp(path, "/proc/self", 10) || (*path == '/' && strncmp(path, "/proc/", 6)))
+		return false;
+	last = last ? last + 1 : path;
+	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(last, names[i]))
+			return true;
+	return false;
+}
+
+static int open_looking(int dir, const char *path, int flags, mode_t mode)
+{
+	if (is_of_a_process(path))
+		INJECTED("look", path, REAL(openat64)(dir, path, flags, mode));
+	return REAL(openat64)(dir, path, flags, mode);
+}
+
+/* Define a function that opens a file; the mode is there if the flags need one. */
+#define OPENS(name, dir, ...)                                                     \
+	int name(__VA_ARGS__, int flags, ...)                                     \
+	{                                                                         \
+		mode_t mode = 0;                                                  \
+		va_list ap;                                                       \
+                                                                                  \
+		va_start(ap, flags);                                              \
+		if (flags & (O_CREAT | O_TMPFILE))                                \
+			mode = va_arg(ap, mode_t);                                \
+		va_end(ap);                                                       \
+		return open_looking(dir, path, flags, mode);                      \
+	}
+
+OPENS(open, AT_FDCWD, const char *path)
+OPENS(open64, AT_FDCWD, const char *path)
+OPENS(openat, dir, int dir, const char *path)
+OPENS(openat64, dir, int dir, const char *path)
+
+static FILE *open_stream(const char *path, const char *mode)
+{
+	if (is_of_a_process(path))
+		at("look", path);
+	return REAL(fopen64)(path, mode);
+}
+
+FILE *fopen(const char *path, const char *mode)
+{
+	return open_stream(path, mode);
+}
+
+FILE *fopen64(const char *path, const char *mode)
+{
+	return open_stream(path, mode);
+}
+
+DIR *opendir(const char *path)
+{
+	if (is_of_a_process(path))
+		at("look", path);
+	return REAL(opendir)(path);
 }

@@ -7,7 +7,9 @@
 #
 # After each round the pages written are compared with what the program did
 # (torture-check), after each restore all of its memory with what it must hold.
-# In every other life CRIU compares what is left to the parent images, too.
+# In every other life CRIU compares what is left to the parent images, too. In
+# two of three criu is held up for a moment now and then before a call about the
+# program, which goes on meanwhile.
 set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -145,6 +147,10 @@ life() {
 	[ $((LIFE % 2)) = 0 ] || export CRIU_VERIFY_PARENT=1
 	dice 3
 	processes=$((REPLY + 1))
+	if [ $((LIFE % 3)) != 0 ]; then
+		export INJECT=any:0:nap INJECT_SEED=$LIFE
+		CRIU_PRELOAD=$TEST_BIN/inject.so
+	fi
 	start_tracked torture "$processes" --oracle "$T/oracle" --data "$T/data" --seed "$LIFE" --threads 2 \
 		--processes "$processes"
 	sleep 0.2
