@@ -155,6 +155,39 @@ write_pages() {
 	ctl wait-writes "$1" 60 || die "the program does not write"
 }
 
+# every_thread STATE PID: all threads of a process are in that state, or, with !, none is.
+every_thread() {
+	local stat rest
+
+	for stat in "/proc/$2/task"/*/stat; do
+		{ IFS= read -r rest <"$stat"; } 2>/dev/null || return 1
+		rest=${rest##*) }
+		case $1 in
+		!*) [ "${rest%% *}" != "${1#!}" ] || return 1 ;;
+		*) [ "${rest%% *}" = "$1" ] || return 1 ;;
+		esac
+	done
+}
+
+# stop_program, continue_program: by signals, as a user would.
+stop_program() {
+	local pid
+
+	for pid in $(ctl pids); do
+		kill -STOP "$pid" || die "kill"
+		wait_for 10 every_thread T "$pid" || die "$pid does not stop"
+	done
+}
+
+continue_program() {
+	local pid
+
+	for pid in $(ctl pids); do
+		kill -CONT "$pid" || die "kill"
+		wait_for 10 every_thread !T "$pid" || die "$pid does not go on"
+	done
+}
+
 # kill_session SID: once more until it is gone, as its processes may be forking.
 kill_session() {
 	local pid
@@ -244,19 +277,20 @@ server_listens_or_is_gone() {
 	server_listens "$PORT" || is_gone "$SERVER"
 }
 
-# start_page_server DIR [PREV]: criu takes no port 0, so one is looked for that is free. Sets SERVER, PORT.
+# start_page_server DIR [PREV [OPTION...]]: criu takes no port 0, so one is looked for that is free. Sets SERVER, PORT.
 start_page_server() {
-	local try
+	local dir=$1 prev=${2:-} try
 
+	shift $(($# > 1 ? 2 : 1))
 	for try in 1 2 3 4 5; do
 		PORT=$((20000 + RANDOM))
 		! server_listens "$PORT" || continue
-		"$CRIU" page-server -D "$1" --address 127.0.0.1 --port "$PORT" --track-mem ${2:+--prev-images-dir "$2"} \
-			-L "$PLUGINS" -v4 -o page-server.log </dev/null >/dev/null 2>&1 &
+		"$CRIU" page-server -D "$dir" --address 127.0.0.1 --port "$PORT" --track-mem \
+			${prev:+--prev-images-dir "$prev"} "$@" -L "$PLUGINS" -v4 -o page-server.log </dev/null >/dev/null 2>&1 &
 		SERVER=$!
 		wait_for 10 server_listens_or_is_gone && [ -e "/proc/$SERVER" ] && return
 	done
-	die "no page server after $try tries: $(log_errors "$1/page-server.log")"
+	die "no page server after $try tries: $(log_errors "$dir/page-server.log")"
 }
 
 # stat_of DIR FIELD: a field of the directory's stats-dump.

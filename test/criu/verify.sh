@@ -6,38 +6,6 @@ set -u
 . "$(dirname "$0")/../lib.sh"
 exec_under_reaper "$@"
 
-# every_thread STATE PID: all threads of a process are in that state, or, with !, none is.
-every_thread() {
-	local stat rest
-
-	for stat in "/proc/$2/task"/*/stat; do
-		{ IFS= read -r rest <"$stat"; } 2>/dev/null || return 1
-		rest=${rest##*) }
-		case $1 in
-		!*) [ "${rest%% *}" != "${1#!}" ] || return 1 ;;
-		*) [ "${rest%% *}" = "$1" ] || return 1 ;;
-		esac
-	done
-}
-
-stop_program() {
-	local pid
-
-	for pid in $(ctl pids); do
-		kill -STOP "$pid" || die "kill"
-		wait_for 10 every_thread T "$pid" || die "$pid does not stop"
-	done
-}
-
-continue_program() {
-	local pid
-
-	for pid in $(ctl pids); do
-		kill -CONT "$pid" || die "kill"
-		wait_for 10 every_thread !T "$pid" || die "$pid does not go on"
-	done
-}
-
 # verify STATUS [ARG...]: run it, expect the exit status; output in $T/out.
 verify() {
 	local want=$1 status=0
