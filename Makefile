@@ -87,7 +87,7 @@ SANITIZED_BIN	:= $(foreach san,$(SANITIZERS),$(SANITIZED:=-$(san)))
 DEMO_SAN_BIN	:= $(addprefix $(BUILD)/test/pagekeeper-,clang-msan clang-tsan)
 FUZZ_BIN	:= $(patsubst test/fuzz/%.c,$(BUILD)/test/%,$(wildcard test/fuzz/*.c))
 # Preloaded into criu by tests.
-INJECT		:= $(BUILD)/test/inject.so
+INJECT		:= $(BUILD)/test/inject.so $(BUILD)/test/corked.so
 TEST_BIN	:= $(INJECT) $(FUZZ_BIN) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(BENCH_BIN) \
 		  $(SANITIZED_BIN) $(DEMO_SAN_BIN)
 
@@ -356,7 +356,7 @@ $(FUZZ_BIN): $(BUILD)/test/%: test/fuzz/%.c $(wildcard test/fuzz/*.h) $(FUZZED) 
 	$(Q)clang $(OUR_CPPFLAGS) $(OUR_CFLAGS) -Wno-missing-prototypes -Wno-unused-parameter -O1 \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(LDFLAGS) -o $@ $< $(FUZZED) $(GEN_SRC) $(LDLIBS)
 
-$(INJECT): test/faults/inject.c $(BUILD)/stamp/flags
+$(INJECT): $(BUILD)/test/%.so: test/faults/%.c $(BUILD)/stamp/flags
 	$(call say,CCLD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) -shared -fPIC $(LDFLAGS) -o $@ $< -ldl

@@ -11,7 +11,7 @@ criu=(libprotobuf-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler li
 build=(gcc libc6-dev make patch xz-utils)
 # redis-tools has the program of the server, too, but not the service. clang is
 # for the sanitizers that gcc does not have.
-tests=(iproute2 procps util-linux python3 redis-tools clang libclang-rt-14-dev)
+tests=(iproute2 procps util-linux python3 openssl redis-tools clang libclang-rt-14-dev)
 # CRIU's own tests.
 zdtm=(libaio-dev python3-yaml python3-protobuf iptables nftables)
 
