@@ -16,6 +16,9 @@ set -uo pipefail
 passed=0 failed=0 skipped=0
 limit=600 skip_ok=yes
 child='' log=$(mktemp)
+# Time limits are for a machine of usual speed.
+TIME_SCALE=${TIME_SCALE:-$("$(dirname "${BASH_SOURCE[0]}")/time-scale.sh")}
+export TIME_SCALE
 
 stop()
 {
@@ -74,7 +77,7 @@ run()
 
 for arg; do
 	case $arg in
-	--timeout=*) limit=${arg#*=} ;;
+	--timeout=*) limit=$((${arg#*=} * TIME_SCALE)) ;;
 	--no-skip) skip_ok=no ;;
 	--may-skip) skip_ok=yes ;;
 	*) run "$arg" ;;

@@ -17,12 +17,17 @@ STOCK_CRIU=${STOCK_CRIU:-$BUILD/criu-stock/criu/criu}
 PLUGINS=${PLUGINS:-$BUILD/plugins}
 WPTRACK=${WPTRACK:-$BUILD/bin/wptrack}
 TEST_BIN=${TEST_BIN:-$BUILD/test}
-CRIU_TIMEOUT=${CRIU_TIMEOUT:-60}
+# All time limits are for a machine of usual speed; programs below take this from the environment.
+TIME_SCALE=${TIME_SCALE:-$("$TEST_DIR/../scripts/time-scale.sh")}
+export TIME_SCALE
+CRIU_TIMEOUT=${CRIU_TIMEOUT:-$((60 * TIME_SCALE))}
 # A later round may write what the program dirtied, and this much more.
 SLACK_PERCENT=2
 SLACK_PAGES=64
 
 FAILED=0
+# Behaviours that ONLY has let run.
+RAN=0
 
 # exec_under_reaper "$@": start the calling script again below the reaper.
 exec_under_reaper() {
@@ -57,7 +62,7 @@ skip() {
 
 # wait_for SECONDS CMD [ARG...]: poll until the command succeeds.
 wait_for() {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + $1 * TIME_SCALE))
 
 	shift
 	until "$@"; do
@@ -443,6 +448,7 @@ run_test() {
 	local name=$1 why="" rc
 
 	[[ $name =~ ${ONLY:-} ]] || return 0
+	RAN=$((RAN + 1))
 	T=$(mktemp -d "${TMPDIR:-/tmp}/wptrack-test.XXXXXX") || exit 1
 	(
 		# A keeper of its own: the tests do not meddle with one in use.
@@ -469,7 +475,11 @@ run_test() {
 	esac
 }
 
-# finish: last line of a test file.
+# finish: last line of a test file. One in which nothing ran has shown nothing.
 finish() {
+	if [ "$RAN" = 0 ]; then
+		echo "FAIL $(basename "$0" .sh): no behaviour has a name that matches ${ONLY:-}"
+		FAILED=1
+	fi
 	exit "$FAILED"
 }

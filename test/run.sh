@@ -7,7 +7,9 @@
 set -u
 
 HERE=$(cd "$(dirname "$0")" && pwd)
-FILE_TIMEOUT=${FILE_TIMEOUT:-900}
+TIME_SCALE=${TIME_SCALE:-$("$HERE/../scripts/time-scale.sh")}
+export TIME_SCALE
+FILE_TIMEOUT=${FILE_TIMEOUT:-$((900 * TIME_SCALE))}
 
 failed=0
 if [ $# = 0 ]; then

@@ -6,7 +6,7 @@
 # A case that is told as "CASE_in_MODE_rounds" passes if all of its pages were dumped,
 # left to the parent, or neither, as they had to be, in each of six rounds (full, two
 # with changes, the dump, and two of the restored program), and if all of them were
-# right after the restore.
+# right after the restore. CASE=name runs that case alone, where its group is run.
 set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -22,7 +22,7 @@ kinds() {
 }
 
 start_kinds() {
-	start_tracked kinds 1 --group "$1" --mode "$MODE" ${ONLY:+--only "$ONLY"}
+	start_tracked kinds 1 --group "$1" --mode "$MODE" ${CASE:+--only "$CASE"}
 }
 
 one_step() {
@@ -72,11 +72,12 @@ compare_shmem() {
 
 # verdict: a line for each case.
 verdict() {
-	local name last="" from why wrong failed=0
+	local name last="" from why wrong cases=0 failed=0
 
 	while read -r name from _ why; do
 		[ "$name" != "$last" ] || continue
 		last=$name
+		cases=$((cases + 1))
 		name=${name}_in_${MODE}_rounds
 		wrong=$(awk -v n="$last" '$1 == n { $1 = ""; print; exit }' "$T/wrong")
 		if [ "$from" = - ]; then
@@ -88,6 +89,7 @@ verdict() {
 			echo "PASS $name"
 		fi
 	done < <(sort -s -k 1,1 "$T/wants.$ROUND")
+	[ "$cases" -gt 0 ] || die "there was no case"
 	[ "$failed" = 0 ] || die "$failed cases"
 }
 
@@ -258,7 +260,7 @@ start_with_pid() {
 
 # The same program with the same pid at the same addresses, but another life.
 pid_reused() {
-	local pid rounds ONLY=anon_untouched
+	local pid rounds CASE=anon_untouched
 
 	: >"$T/wrong"
 	start_kinds main

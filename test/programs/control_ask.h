@@ -3,6 +3,7 @@
 #ifndef WPTRACK_TEST_CONTROL_ASK_H
 #define WPTRACK_TEST_CONTROL_ASK_H
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -20,6 +21,15 @@ static inline double control_now_s(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* When to give up, for a machine of usual speed; on others as many times as late: scripts/time-scale.sh. */
+static inline double control_deadline_s(double timeout_s)
+{
+	const char *scale = getenv("TIME_SCALE");
+	const double times = scale ? atof(scale) : 1;
+
+	return control_now_s() + timeout_s * (times > 1 ? times : 1);
 }
 
 static inline void control_nap(void)
@@ -62,7 +72,7 @@ static inline bool control_all_acked(struct control *c, uint32_t request)
 /* Wait until @nr processes serve requests. Return: 0 or -ETIMEDOUT. */
 static inline int control_wait_ready(struct control *c, unsigned int nr, double timeout_s)
 {
-	double end = control_now_s() + timeout_s;
+	double end = control_deadline_s(timeout_s);
 
 	while (!control_all_reached(c, CONTROL_RUNNING, nr)) {
 		if (control_now_s() > end)
@@ -75,7 +85,7 @@ static inline int control_wait_ready(struct control *c, unsigned int nr, double 
 /* Have all processes do something. Return: 0, -ETIMEDOUT, or what a process says of its step. */
 static inline int control_request(struct control *c, enum control_op op, double timeout_s)
 {
-	double end = control_now_s() + timeout_s;
+	double end = control_deadline_s(timeout_s);
 	uint32_t nr;
 
 	atomic_store(&c->op, op);

@@ -217,6 +217,10 @@ static int setup(void)
 		book->nr_cases++;
 		err = run(k, k->setup, s);
 	}
+	if (!book->nr_cases) {
+		fprintf(stderr, "kinds: there is no such case\n");
+		return -ENOENT;
+	}
 	return err;
 }
 

@@ -30,7 +30,7 @@ static int wait_ready(unsigned int nr, double timeout)
 
 static int wait_writes(uint64_t more, double timeout)
 {
-	double end = control_now_s() + timeout;
+	double end = control_deadline_s(timeout);
 	uint64_t start = sum_writes();
 
 	while (sum_writes() - start < more) {

@@ -21,6 +21,15 @@
 /* No test may hang: when this is over, the default action of SIGALRM ends the program. */
 #define HARNESS_TIMEOUT_S 45
 
+/* As many times as long on a slow machine: scripts/time-scale.sh. */
+static inline unsigned int harness_timeout_s(void)
+{
+	const char *scale = getenv("TIME_SCALE");
+	const int times = scale ? atoi(scale) : 1;
+
+	return HARNESS_TIMEOUT_S * (times > 1 ? times : 1);
+}
+
 struct harness_test {
 	const char *name;
 	void (*run)(void);
@@ -119,7 +128,7 @@ static inline int harness_run(const struct harness_test *tests, size_t nr, int a
 			continue;
 		harness_why[0] = '\0';
 		harness_skipped = false;
-		alarm(HARNESS_TIMEOUT_S);
+		alarm(harness_timeout_s());
 		tests[i].run();
 		alarm(0);
 		ran++;
