@@ -166,6 +166,11 @@ bench: ## how long programs are stopped and slowed down, BENCH=regexp of section
 bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) test/bench/bench-sparse.sh
 
+check-kernels: ## tests under other kernels, emulated, KERNELS="6.1 6.12 7.2 7.3" TESTS="kernel check ...", for docs/kernels.md with WRITE_DOCS=1 (root, hours)
+	$(Q)scripts/deps.sh kernels
+	$(Q)$(MAKE) tests
+	$(Q)$(TEST_ENV) KERNELS=$(call squote,$(KERNELS)) TESTS=$(call squote,$(TESTS)) WRITE_DOCS=$(WRITE_DOCS) scripts/kernels.sh
+
 patches-check: ## the series fits, and builds after every patch (long)
 	$(Q)BUILD=$(abspath $(BUILD)) CC=$(call squote,$(CC)) scripts/patches-check.sh
 
@@ -209,7 +214,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls fuzz torture zdtm zdtm-all bench bench-sparse demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls check-kernels fuzz torture zdtm zdtm-all bench bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------

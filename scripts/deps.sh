@@ -3,6 +3,8 @@
 #
 # Installs the Debian packages that the build and the tests need. Does nothing,
 # and needs neither root nor network, when they are all there.
+#
+#   deps.sh [kernels]   and what other kernels are booted with
 set -euo pipefail
 
 # CRIU, as criu/Makefile.packages and Makefile.config name them.
@@ -14,9 +16,32 @@ build=(gcc libc6-dev make patch xz-utils)
 tests=(iproute2 procps util-linux python3 openssl redis-tools clang libclang-rt-14-dev)
 # CRIU's own tests.
 zdtm=(libaio-dev python3-yaml python3-protobuf iptables nftables)
+# Other kernels: qemu-system-common has the guests' filesystem daemon in Debian 12, a package of its own later.
+kernels=(qemu-system-x86 qemu-system-common kmod cpio zstd)
 
+# is_known PACKAGE: to apt, which may have no lists at all yet.
+is_known()
+{
+	[ -n "$(apt-cache pkgnames qemu-system-x86)" ] || apt-get -qq update
+	apt-cache show "$1" >/dev/null 2>&1
+}
+
+wanted=("${criu[@]}" "${build[@]}" "${tests[@]}" "${zdtm[@]}")
+case "${1:-}" in
+'') ;;
+kernels)
+	wanted+=("${kernels[@]}")
+	if command -v apt-cache >/dev/null && is_known virtiofsd; then
+		wanted+=(virtiofsd)
+	fi
+	;;
+*)
+	echo "usage: deps.sh [kernels]" >&2
+	exit 2
+	;;
+esac
 missing=()
-for package in "${criu[@]}" "${build[@]}" "${tests[@]}" "${zdtm[@]}"; do
+for package in "${wanted[@]}"; do
 	if [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
 		missing+=("$package")
 	fi

@@ -1,0 +1,60 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# guest.sh TEST: what scripts/kernels.sh runs in a guest. TEST is
+#
+#   kernel               test/kernel
+#   demo-WORKLOAD        the demo, as one test
+#   facts                what the kernel is like, a line "name: value" each
+#   NAME, NAME:REGEXP    test/criu/NAME.sh; the behaviours that match
+#
+# All but facts print PASS, FAIL and SKIP lines.
+set -u
+
+HERE=$(cd "$(dirname "$0")/.." && pwd)
+export BUILD=${BUILD:-$HERE/../build}
+TIME_SCALE=$("$HERE/../scripts/time-scale.sh")
+export TIME_SCALE
+
+demo()
+{
+	local log
+
+	log=$(mktemp)
+	if WORKLOAD=$1 bash "$HERE/demo/demo.sh" >"$log" 2>&1; then
+		echo "PASS demo_of_a_program_with_$1"
+	else
+		echo "FAIL demo_of_a_program_with_$1: $(grep -m 1 'FAILED' "$log" || echo "it did not end by itself")"
+	fi
+	cat "$log"
+}
+
+# chosen FILE: the word in brackets.
+chosen()
+{
+	sed -n 's/.*\[\(.*\)\].*/\1/p' "$1" 2>/dev/null || echo none
+}
+
+# tracker PLUGINS: who tracks memory, as criu has it.
+tracker()
+{
+	(cd /tmp && "$BUILD/bin/criu" check --feature mem_dirty_track -L "$1" 2>&1) |
+		sed -n 's/^Memory tracking is done by \(.*\)\.$/\1/p; s/.*Dirty tracking is OFF.*/nobody/p'
+}
+
+facts()
+{
+	echo "release: $(uname -r)"
+	echo "tracker: $(tracker "$BUILD/plugins")"
+	echo "without the plugin: $(tracker /tmp)"
+	echo "huge pages: $(chosen /sys/kernel/mm/transparent_hugepage/enabled)"
+	echo "slower than usual: $TIME_SCALE times"
+}
+
+case $1 in
+facts) facts ;;
+kernel) "$HERE/../scripts/run-checks.sh" --timeout=300 --may-skip "$BUILD/test/kernel/tracking" "$BUILD/test/kernel/two_steps" ;;
+demo-*) demo "${1#demo-}" ;;
+*:*) ONLY=${1#*:} bash "$HERE/criu/${1%%:*}.sh" ;;
+*) bash "$HERE/criu/$1.sh" ;;
+esac
