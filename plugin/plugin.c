@@ -47,11 +47,9 @@ static int wptrack_init(int init_stage)
 	return 0;
 }
 
-static int wptrack_probe(unsigned int abi)
+static int wptrack_probe(unsigned int abi, const char **ret_lacks)
 {
-	const char *missing;
-
-	if (abi != CR_MEM_TRACK_ABI || wptrack_caps_probe(&missing))
+	if (abi != CR_MEM_TRACK_ABI || wptrack_caps_probe(ret_lacks))
 		return -ENOTSUP;
 	return CR_MEM_TRACK_ABI;
 }

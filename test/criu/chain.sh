@@ -107,13 +107,15 @@ proxied_vdso() {
 	quit_program
 }
 
-# What the other tests rely on: one page that is wrong in the images is found.
+# What the other tests rely on: one page that is wrong in the images is found. The program pauses, and still does when
+# it has been restored: it would soon write the page anew.
 spoilt() {
 	local out
 
 	start_tracked pagekeeper 1 --mib 16
 	pre_dump
 	write_pages 1000
+	ctl pause || die "the program does not pause"
 	final_dump
 	/usr/bin/python3 "$TEST_DIR/criu/swap-page.py" "$T/2/pages-1.img" "$T/1/pages-1.img" "$1" 2>"$T/err" ||
 		die "$(cat "$T/err")"

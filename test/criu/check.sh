@@ -17,15 +17,57 @@ check_feature() {
 		>"$T/check.out" 2>&1
 }
 
+tracker_is() {
+	grep -q "^Memory tracking is done by $1[.:]" "$T/check.out" || die "the tracker is not $1: $(cat "$T/check.out")"
+}
+
 feature_with_plugin() {
 	check_feature || die "$(tail -n 2 "$T/check.out")"
+	tracker_is wptrack
 	wait_for 5 keeper_is_gone || die "a question about features has left a keeper"
+}
+
+# The plugin's word for what the kernel lacks is not taken for it: the tests of the kernel have to say so as well.
+declined_for_a_reason() {
+	local lacks
+
+	lacks=$(kernel_lacks)
+	if [ -n "$lacks" ]; then
+		! "$TEST_BIN/kernel/tracking" a_write_is_reported_once | grep -q ^PASS || die "not so: $lacks"
+	else
+		check_feature || die "no tracker, and no reason: $(cat "$T/check.out")"
+		tracker_is wptrack
+	fi
+}
+
+# A kernel that lacks something, as far as the plugin can see: whoever named a plugin is told what that is.
+plugin_that_cannot() {
+	local lacks='plugin wptrack needs pidfd_open(2) and pidfd_getfd(2) (Linux 5.6), which this kernel lacks'
+	local INJECT_SO=$TEST_BIN/inject.so
+
+	[ -f "$INJECT_SO" ] || die "$INJECT_SO is missing: build it first (make)"
+	export INJECT=getfd:1:EPERM INJECT_HIT=$T/hit
+	if LD_PRELOAD=$INJECT_SO check_feature; then
+		tracker_is "soft-dirty bits"
+	fi
+	[ -e "$T/hit" ] || die "the fault did not happen"
+	grep -qF "$lacks" "$T/check.out" || die "it does not say what is missing: $(cat "$T/check.out")"
+	start_tracked pagekeeper 1 --mib 4
+	new_round
+	if LD_PRELOAD=$INJECT_SO criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --pre-dump-mode live; then
+		die "a live pre-dump without a tracker says it has succeeded"
+	fi
+	grep 'Error' "$DIR/pre-dump.log" | grep -qF "$lacks" || die "it does not say what is missing: $(log_errors "$DIR/pre-dump.log")"
+	verify_program "after the refusal"
+	quit_program
 }
 
 feature_without_plugin() {
 	without_plugin
 	if check_feature; then
-		die "true: $(tail -n 2 "$T/check.out")"
+		tracker_is "soft-dirty bits"
+	else
+		grep -q 'there is none in the directory' "$T/check.out" || die "it does not say why: $(cat "$T/check.out")"
 	fi
 }
 
@@ -39,7 +81,7 @@ snapshot_of() {
 	{
 		cut -d ' ' -f 1-2,6- "/proc/$PID/maps"
 		find "/proc/$PID/fd" -type l -printf '%f %l\n' | sort -n
-		grep -E '^(TracerPid|SigQ|Sig...|Shd...|Threads|Seccomp)' "/proc/$PID/status"
+		grep -E '^(TracerPid|Sig(Pnd|Blk|Ign|Cgt)|Shd...|Threads|Seccomp)' "/proc/$PID/status"
 	} >"$1"
 }
 
@@ -47,6 +89,7 @@ refused_without_plugin() {
 	local errors
 
 	without_plugin
+	kernel_tracks && skip "the kernel is a tracker"
 	start_tracked pagekeeper 1 --mib 8
 	ctl pause || die "the program does not pause"
 	snapshot_of "$T/before"
@@ -62,6 +105,25 @@ refused_without_plugin() {
 	ctl resume || die "the program does not resume"
 	write_pages 100
 	verify_program "after the refused pre-dump"
+}
+
+# Where the kernel itself is a tracker, CRIU's own way to use it is as it was.
+soft_dirty_without_plugin() {
+	local i
+
+	without_plugin
+	kernel_tracks || skip "no soft-dirty bits in this kernel"
+	start_tracked pagekeeper 1 --mib 32
+	for i in 1 2 3; do
+		pre_dump
+		write_pages 300
+	done
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 0 ] || die "nothing was left to the parent"
+	[ ! -e "$DIR/wptrack.img" ] || die "there is a session record"
+	final_dump
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 0 ] || die "nothing was left to the parent"
+	restore_and_verify
+	quit_program
 }
 
 # A plain dump and restore need no plugin and no tracking.
@@ -122,10 +184,13 @@ stock_restores_chain() {
 
 run_test check_says_true_with_the_plugin feature_with_plugin
 run_test check_says_true_with_the_plugin_named_by_the_environment feature_by_environment
-run_test check_says_false_without_the_plugin feature_without_plugin
-run_test a_pre_dump_without_a_tracker_is_refused_and_harms_nothing refused_without_plugin
-run_test a_plain_dump_without_the_plugin_works plain_without_plugin
-run_test a_plain_dump_with_the_plugin_tracks_nothing plain_with_plugin
+run_anywhere check_says_true_or_what_the_kernel_lacks declined_for_a_reason
+run_anywhere a_plugin_that_cannot_says_what_is_missing plugin_that_cannot
+run_anywhere check_says_who_tracks_or_that_nobody_does_without_the_plugin feature_without_plugin
+run_anywhere a_pre_dump_without_a_tracker_is_refused_and_harms_nothing refused_without_plugin
+run_anywhere soft_dirty_bits_are_used_without_the_plugin soft_dirty_without_plugin
+run_anywhere a_plain_dump_without_the_plugin_works plain_without_plugin
+run_anywhere a_plain_dump_with_the_plugin_tracks_nothing plain_with_plugin
 run_test an_unpatched_criu_says_once_that_tracking_is_not_taken_over stock_with_plugin
 run_test an_unpatched_criu_restores_a_chain stock_restores_chain
 finish

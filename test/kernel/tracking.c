@@ -163,6 +163,8 @@ static void sparse_memory_costs_no_page_tables(void)
 
 	before = page_tables_kb();
 	CHECK_EQ(area_start(&a, 16 * TIB, MAP_NORESERVE, false), 0);
+	/* Wherever huge pages are given unasked, a write would be of 512 pages. */
+	CHECK(!madvise(a.mem, a.size, MADV_NOHUGEPAGE) || errno == EINVAL);
 	CHECK_FOUND(a, 0, 0);
 	CHECK(page_tables_kb() <= before + 64);
 	a.mem[9 * TIB] = 1;
@@ -495,6 +497,17 @@ static void little_room_is_enough(void)
 	}
 }
 
+/* Does the kernel say that it does not know the feature all is built upon? */
+static int try_wp_async(void)
+{
+	int uffd = wptrack_uffd_create();
+	int err = uffd < 0 ? uffd : wptrack_uffd_enable(uffd);
+
+	if (uffd >= 0)
+		close(uffd);
+	return err;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct harness_test tests[] = {
@@ -528,5 +541,9 @@ int main(int argc, char **argv)
 		TEST(little_room_is_enough),
 	};
 
+	const int err = try_wp_async();
+
+	if (err == -EINVAL)
+		harness_lacks = "this kernel has no UFFD_FEATURE_WP_ASYNC";
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
 }

@@ -52,6 +52,14 @@ static int poke_proc_mem(struct state *s, pid_t pid)
 	return err;
 }
 
+/* Kernels may let only a debugger do that (proc_mem.force_override). */
+static int poke_readonly_proc_mem(struct state *s, pid_t pid)
+{
+	int err = poke_proc_mem(s, pid);
+
+	return err == -EIO ? cannot(s, "this kernel does not let memory that is read-only be written by /proc/PID/mem") : err;
+}
+
 static int poke_ptrace(struct state *s, pid_t pid)
 {
 	uint64_t page[WORDS];
