@@ -165,6 +165,8 @@ set_machine() {
 	local now
 
 	now=$(cat "$1" 2>/dev/null) || skip "there is no $1"
+	# Where the file lists what can be chosen, what is.
+	[[ $now != *\[*\]* ]] || now=$(sed 's/.*\[\(.*\)\].*/\1/' <<<"$now")
 	if [ ! -e "$T/machine" ]; then
 		: >"$T/machine"
 		trap give_back EXIT
@@ -190,6 +192,14 @@ merged() {
 
 	[ "$(cat "$KSM/run" 2>/dev/null)" = 0 ] || skip "same-page merging is missing, or in use"
 	chain ksm
+}
+
+# What asks for no huge pages gets none at the restore, either: not even where others get them unasked.
+no_huge_pages() {
+	local CASE=anon_16_tib
+
+	set_machine /sys/kernel/mm/transparent_hugepage/enabled always
+	chain main
 }
 
 hugetlb() {
@@ -296,6 +306,7 @@ for MODE in splice read live; do
 	run_test "a_reused_pid_makes_${MODE}_rounds_full" pid_reused
 done
 MODE=splice
+run_test where_huge_pages_are_given_unasked_sparse_memory_stays_so no_huge_pages
 run_test a_program_with_an_io_uring_is_refused io_uring
 run_test a_program_with_secret_memory_is_refused secret_memory
 run_test a_program_with_a_userfaultfd_is_refused_at_the_dump own_uffd

@@ -204,8 +204,14 @@ static int run(const struct kase *k, int (*what)(struct state *), struct state *
 
 static int setup(void)
 {
+	FILE *huge = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "re");
+	char choice[64] = "";
 	int err = 0;
 
+	if (huge && fgets(choice, sizeof(choice), huge))
+		book->unasked_huge = strstr(choice, "[always]");
+	if (huge)
+		fclose(huge);
 	book->round = 1;
 	for (const struct kase *k = kases; k < kases + NR_KASES && !err; k++) {
 		struct state *s = &book->state[book->nr_cases];

@@ -68,6 +68,7 @@ struct state {
 	char why[120]; /* it can't be shown here */
 	char *a, *b;   /* the case's own */
 	enum kind kind;
+	bool wants_huge; /* MADV_HUGEPAGE */
 	uint32_t nr_rows;
 	uint32_t nr_bad;
 	uint64_t first_bad;
@@ -82,6 +83,7 @@ struct book {
 	uint32_t mode;	     /* of pre-dumps, an enum mode */
 	uint32_t full_until; /* rounds up to this one leave nothing to the parent */
 	uint32_t nr_cases;
+	bool unasked_huge; /* the machine gives huge pages to who has not asked for them */
 	_Atomic uint32_t held, unhold; /* for a helper that holds something */
 	struct state state[KINDS_CASES];
 };
@@ -204,6 +206,9 @@ static inline const char *row_want(const struct state *s, const struct row *r)
 {
 	bool pre_dump = book->round != ROUND_DUMP, shut = r->flags & SHUT;
 
+	/* A restore fills what wants huge pages before it says so: where they are given unasked, with huge pages. */
+	if (!(r->flags & POPULATED) && s->wants_huge && book->unasked_huge && book->round >= ROUND_RESTORED)
+		return "anything";
 	if (!(r->flags & POPULATED) || s->kind == ELSEWHERE || (s->kind == AT_DUMP && pre_dump))
 		return "absent";
 	/* What is not tracked is left to the dump in this mode. */

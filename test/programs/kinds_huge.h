@@ -33,6 +33,7 @@ static int setup_thp(struct state *s)
 {
 	int err = area(s, HUGE_PAGES, HUGE_PAGES, 0);
 
+	s->wants_huge = true;
 	if (!err && madvise(s->a, HUGE, MADV_HUGEPAGE))
 		return cannot(s, "no transparent huge pages");
 	if (err)
@@ -146,6 +147,7 @@ static int setup_huge_zero(struct state *s)
 {
 	int err = area(s, HUGE_PAGES, HUGE_PAGES, 0);
 
+	s->wants_huge = true;
 	if (err || madvise(s->a, HUGE, MADV_HUGEPAGE))
 		return cannot(s, "no transparent huge pages");
 	rows_add(s, s->a, HUGE_PAGES);
