@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 #include "proc_tree.h"
 
 #define TICK_NS	  200000000L
+#define QUESTION_MS 10000
 #define CANCEL_NS 2000000L /* how often is asked whether criu can be told */
 
 static sigset_t mask_before;
@@ -118,6 +121,62 @@ int wptrack_run_criu(struct wptrack_run *run, char *const argv[])
 	const pid_t child = start(argv, true);
 
 	return child < 0 ? child : wait_for(run, child, run->root);
+}
+
+static void become(char *const argv[], int out)
+{
+	const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	dup2(null, STDIN_FILENO);
+	dup2(out, STDOUT_FILENO);
+	dup2(out, STDERR_FILENO);
+	signal(SIGPIPE, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &mask_before, NULL);
+	execvp(argv[0], argv);
+	dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
+	_exit(127);
+}
+
+/* Up to the end, all but the beginning is dropped. Return: false when that does not come. */
+static bool read_answer(int from, char *answer, size_t size)
+{
+	struct pollfd ready = { .fd = from, .events = POLLIN };
+	char drop[4096];
+	size_t len = 0;
+	ssize_t got;
+
+	do {
+		const bool is_full = len + 1 >= size;
+
+		/* A signal that cancels is held back. */
+		if (poll(&ready, 1, QUESTION_MS) <= 0)
+			return false;
+		got = read(from, is_full ? drop : answer + len, is_full ? sizeof(drop) : size - 1 - len);
+		if (got > 0 && !is_full)
+			len += (size_t)got;
+		answer[len] = '\0';
+	} while (got > 0);
+	return true;
+}
+
+int wptrack_run_question(char *const argv[], char *answer, size_t size)
+{
+	int pipefd[2], status;
+	pid_t child;
+
+	answer[0] = '\0';
+	if (pipe2(pipefd, O_CLOEXEC))
+		return -errno;
+	child = fork();
+	if (!child)
+		become(argv, pipefd[1]);
+	close(pipefd[1]);
+	if (child > 0 && !read_answer(pipefd[0], answer, size))
+		kill(child, SIGKILL);
+	close(pipefd[0]);
+	if (child < 0 || waitpid(child, &status, 0) < 0)
+		return -errno;
+	return status;
 }
 
 int wptrack_run_shell(struct wptrack_run *run, const char *command)

@@ -43,7 +43,16 @@ int wptrack_run_cancelled(struct wptrack_run *run);
  */
 int wptrack_run_criu(struct wptrack_run *run, char *const argv[]);
 
-/* The same for a command of the user's, in our process group; signals are passed on at once. */
+/**
+ * wptrack_run_question - run a program that is to answer and end at once
+ * @answer:	the beginning of what it writes, to stdout or stderr
+ *
+ * It cannot ask back. One that takes more than ten seconds is killed. Return:
+ * the status as waitpid() has it, or -errno when it could not be run.
+ */
+int wptrack_run_question(char *const argv[], char *answer, size_t size);
+
+/* As wptrack_run_criu(), for a command of the user's, in our process group; signals are passed on at once. */
 int wptrack_run_shell(struct wptrack_run *run, const char *command);
 
 #endif

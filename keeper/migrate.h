@@ -25,6 +25,7 @@ struct wptrack_migrate_options {
 	const char *server_cmd; /* NULL: images are written here */
 	struct wptrack_plan_goal goal;
 	bool force;
+	bool unchecked; /* begin whatever is in the way of the dump */
 	bool json;
 	char **extra; /* for each criu */
 	int nr_extra;
@@ -49,6 +50,28 @@ struct wptrack_migrate {
 
 /* Has the root ended? */
 bool wptrack_migrate_is_gone(const struct wptrack_migrate *m);
+
+/**
+ * wptrack_migrate_is_program - are we allowed to, and is it a process that can be migrated at all?
+ *
+ * Says on stderr why not. Return: 0 or WPTRACK_EXIT_FAILED.
+ */
+int wptrack_migrate_is_program(const struct wptrack_migrate *m);
+
+/**
+ * wptrack_migrate_preflight - is there anything that the dump alone would find out, after all rounds?
+ *
+ * Looks at criu, at the tree and at the disk, and says on stderr, in a line for
+ * each, what is in the way and what to do. Nothing is stopped or made.
+ * Return: 0, or WPTRACK_EXIT_FAILED when something is in the way.
+ */
+int wptrack_migrate_preflight(const struct wptrack_migrate *m);
+
+/* Print how to restore the dump: a command, or with @json its arguments as an array. */
+void wptrack_migrate_show_restore(const struct wptrack_migrate *m, bool json);
+
+/* Has the disk that the images go to no room left? */
+bool wptrack_migrate_disk_is_full(const struct wptrack_migrate *m);
 
 /* All rounds, up to the dump or what prevents it. m->why is filled in; nothing is released. */
 enum wptrack_migrate_end wptrack_migrate_rounds(struct wptrack_migrate *m);

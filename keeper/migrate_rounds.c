@@ -107,8 +107,12 @@ static enum wptrack_migrate_end criu_failed(struct wptrack_migrate *m, int statu
 	if (WIFSIGNALED(status))
 		return fail(m, "round %u: criu %s was killed by signal %d (log: %s)", m->rounds + 1, kind_of(m),
 			    WTERMSIG(status), path);
+	/* Its log may lie on that disk, too. */
+	if (wptrack_migrate_disk_is_full(m))
+		return fail(m, "round %u: criu %s failed: No space left on device (%s): make room, and begin anew",
+			    m->rounds + 1, kind_of(m), m->opt.dir);
 	if (!first_error(path, line))
-		return fail(m, "round %u: criu %s failed", m->rounds + 1, kind_of(m));
+		return fail(m, "round %u: criu %s failed, %s says nothing of it", m->rounds + 1, kind_of(m), path);
 	return fail(m, "round %u: criu %s failed: %s (log: %s)", m->rounds + 1, kind_of(m), line, path);
 }
 

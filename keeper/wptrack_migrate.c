@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -77,16 +78,19 @@ static bool is_empty(const char *path)
 	return empty;
 }
 
-static int make_directory(const char *path)
+static int check_directory(const char *path)
 {
-	if (!mkdir(path, 0700))
-		return 0;
-	if (errno == ENOENT)
-		return cannot("%s: the directory that it is to lie in does not exist", path);
-	if (errno != EEXIST)
+	char parent[PATH_MAX];
+	struct stat st;
+
+	if (!stat(path, &st))
+		return is_empty(path) ? 0 : cannot("%s is no empty directory: name a new one", path);
+	if (errno != ENOENT)
 		return cannot("%s: %s", path, strerror(errno));
-	if (!is_empty(path))
-		return cannot("%s is no empty directory: name a new one", path);
+	if (snprintf(parent, sizeof(parent), "%s", path) >= (int)sizeof(parent))
+		return cannot("%s: %s", path, strerror(ENAMETOOLONG));
+	if (stat(dirname(parent), &st))
+		return cannot("%s: the directory that it is to lie in does not exist", path);
 	return 0;
 }
 
@@ -94,8 +98,11 @@ static int make_directory(const char *path)
 static int begin(struct wptrack_migrate *m)
 {
 	struct wptrack_task root;
-	const int err = wptrack_proc_identify(m->opt.pid, &root);
+	int err = wptrack_migrate_is_program(m);
 
+	if (err)
+		return err;
+	err = wptrack_proc_identify(m->opt.pid, &root);
 	if (err == -ESRCH || err == -ENOENT)
 		return cannot("there is no process %" PRId32, m->opt.pid);
 	if (err)
@@ -106,7 +113,14 @@ static int begin(struct wptrack_migrate *m)
 	m->run.root = m->opt.pid;
 	m->plan.goal = m->opt.goal;
 	m->was_stopped = wptrack_migrate_is_stopped(m);
-	return make_directory(m->opt.dir);
+	err = check_directory(m->opt.dir);
+	if (!err && !m->opt.unchecked)
+		err = wptrack_migrate_preflight(m);
+	if (err)
+		return err;
+	if (mkdir(m->opt.dir, 0700) && errno != EEXIST)
+		return cannot("%s: %s", m->opt.dir, strerror(errno));
+	return 0;
 }
 
 /* ---------------------------------------------------------------- and after the last */
@@ -158,6 +172,8 @@ static int migrate(struct wptrack_migrate *m)
 		wptrack_migrate_let_run(m);
 	/* Each migration begins with a full round, so that nobody has a use for it. */
 	wptrack_migrate_release(m);
+	if (verdict.end == WPTRACK_MIGRATE_DUMPED && !m->opt.json)
+		wptrack_migrate_show_restore(m, false);
 	wptrack_migrate_show_verdict(&verdict, m->opt.json);
 	if (verdict.end != WPTRACK_MIGRATE_DUMPED)
 		tell_what_stays(m, verdict.end);
@@ -243,6 +259,8 @@ static int parse_arguments(int argc, char **argv, struct wptrack_migrate_options
 			opt->json = true;
 		} else if (!strcmp(argv[i], "--force")) {
 			opt->force = true;
+		} else if (!strcmp(argv[i], "--no-checks")) {
+			opt->unchecked = true;
 		} else if (!strcmp(argv[i], "--leave-running")) {
 			opt->goal.leave_running = true;
 		} else if (has_value(argv[i])) {

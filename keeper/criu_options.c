@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "criu_options.h"
+
+#define LINE_BYTES 4096
+
+/* Short options that take a value: what follows is no option. */
+#define LETTERS_WITH_VALUE "tDorJWLMvx"
+
+static int append(struct wptrack_criu_options *options, const char *text)
+{
+	/* Grows at 0, 1, 2, 4, 8...: when the number is a power of two. */
+	if ((options->nr & (options->nr - 1)) == 0) {
+		char **all = reallocarray(options->all, options->nr ? options->nr * 2 : 1, sizeof(*all));
+
+		if (!all)
+			return -ENOMEM;
+		options->all = all;
+	}
+	options->all[options->nr] = strdup(text);
+	if (!options->all[options->nr])
+		return -ENOMEM;
+	options->nr++;
+	return 0;
+}
+
+/* "name", "name value" or "name "value"" of a line; # begins a comment. */
+static int append_line(struct wptrack_criu_options *options, char *line)
+{
+	char option[LINE_BYTES + 2], *name = line, *value;
+	int err;
+
+	while (isspace((unsigned char)*name))
+		name++;
+	if (!*name || *name == '#')
+		return 0;
+	value = name + strcspn(name, " \t\n");
+	if (*value)
+		*value++ = '\0';
+	snprintf(option, sizeof(option), "--%s", name);
+	err = append(options, option);
+	while (isspace((unsigned char)*value))
+		value++;
+	if (err || !*value || *value == '#')
+		return err;
+	if (*value == '"') {
+		value++;
+		value[strcspn(value, "\"\n")] = '\0';
+	} else {
+		value[strcspn(value, " \t\n")] = '\0';
+	}
+	return append(options, value);
+}
+
+static int append_file(struct wptrack_criu_options *options, const char *path)
+{
+	char line[LINE_BYTES];
+	int err = 0;
+	FILE *f = path && *path ? fopen(path, "re") : NULL;
+
+	while (f && !err && fgets(line, sizeof(line), f))
+		err = append_line(options, line);
+	if (f)
+		fclose(f);
+	return err;
+}
+
+static int append_home(struct wptrack_criu_options *options)
+{
+	const char *home = getenv("HOME");
+	char path[PATH_MAX];
+
+	if (!home || snprintf(path, sizeof(path), "%s/.criu/default.conf", home) >= (int)sizeof(path))
+		return 0;
+	return append_file(options, path);
+}
+
+int wptrack_criu_options_read(char *const given[], int nr_given, struct wptrack_criu_options *ret)
+{
+	const struct wptrack_criu_options only_given = { .all = (char **)given, .nr = (size_t)nr_given };
+	int err = 0;
+
+	if (!wptrack_criu_option(&only_given, "no-default-config", 0)) {
+		err = append_file(ret, "/etc/criu/default.conf");
+		if (!err)
+			err = append_home(ret);
+	}
+	if (!err)
+		err = append_file(ret, getenv("CRIU_CONFIG_FILE"));
+	if (!err)
+		err = append_file(ret, wptrack_criu_option(&only_given, "config", 0));
+	for (int i = 0; !err && i < nr_given; i++)
+		err = append(ret, given[i]);
+	return err;
+}
+
+void wptrack_criu_options_free(struct wptrack_criu_options *options)
+{
+	for (size_t i = 0; i < options->nr; i++)
+		free(options->all[i]);
+	free(options->all);
+	*options = (struct wptrack_criu_options){ 0 };
+}
+
+/* Is @text "--name", an abbreviation of it, or that with "=value"? */
+static bool is_long(const char *text, const char *name, const char **ret_value)
+{
+	const size_t len = strcspn(text, "=");
+
+	if (strncmp(text, "--", 2) || len < 3 || strncmp(text + 2, name, len - 2))
+		return false;
+	*ret_value = text[len] ? text + len + 1 : NULL;
+	return true;
+}
+
+/* Is the letter among those of "-abc"? What follows it may be its value. */
+static bool is_short(const char *text, char letter, const char **ret_rest)
+{
+	if (!letter || text[0] != '-' || text[1] == '-')
+		return false;
+	for (text++; *text; text++) {
+		*ret_rest = text + 1;
+		if (*text == letter)
+			return true;
+		if (strchr(LETTERS_WITH_VALUE, *text))
+			return false;
+	}
+	return false;
+}
+
+const char *wptrack_criu_option(const struct wptrack_criu_options *options, const char *name, char letter)
+{
+	const char *found = NULL;
+	char negated[64];
+
+	snprintf(negated, sizeof(negated), "no-%s", name);
+	for (size_t i = 0; i < options->nr; i++) {
+		const char *text = options->all[i], *value = NULL, *rest = NULL;
+		const char *next = i + 1 < options->nr && options->all[i + 1][0] != '-' ? options->all[i + 1] : "";
+
+		if (is_long(text, name, &value))
+			found = value ? value : next;
+		else if (is_short(text, letter, &rest))
+			found = *rest ? rest : next;
+		else if (strlen(text) > strlen("--no-") && is_long(text, negated, &value))
+			found = NULL;
+	}
+	return found;
+}
+
+unsigned long long wptrack_criu_size(const char *text, unsigned long long otherwise)
+{
+	unsigned long long size;
+	char *end;
+
+	if (!text)
+		return otherwise;
+	errno = 0;
+	size = strtoull(text, &end, 10);
+	if (errno || end == text)
+		return otherwise;
+	switch (*end) {
+	case 'G':
+		return size << 30;
+	case 'M':
+		return size << 20;
+	case 'K':
+		return size << 10;
+	default:
+		return size;
+	}
+}
