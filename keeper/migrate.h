@@ -42,6 +42,7 @@ struct wptrack_migrate {
 	unsigned int rounds;		       /* that succeeded */
 	bool dumping;			       /* the round under way is the dump */
 	bool was_stopped;		       /* something of the tree, before all this */
+	enum wptrack_plan_lock lock;	       /* of TCP connections, by the dump */
 	bool criu_killed;		       /* the last one, by a signal */
 	char dir[PATH_MAX];		       /* of the round under way */
 	char why[WPTRACK_MIGRATE_WHY_LEN];     /* what became of it */
@@ -66,6 +67,12 @@ int wptrack_migrate_is_program(const struct wptrack_migrate *m);
  * Return: 0, or WPTRACK_EXIT_FAILED when something is in the way.
  */
 int wptrack_migrate_preflight(const struct wptrack_migrate *m);
+
+/* How the dump is going to lock TCP connections. It may ask criu. */
+enum wptrack_plan_lock wptrack_migrate_lock(const struct wptrack_migrate *m);
+
+/* How many TCP connections the tree has now. */
+unsigned int wptrack_migrate_connections(const struct wptrack_migrate *m);
 
 /* Print how to restore the dump: a command, or with @json its arguments as an array. */
 void wptrack_migrate_show_restore(const struct wptrack_migrate *m, bool json);

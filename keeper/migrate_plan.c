@@ -1,17 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "migrate_plan.h"
 
-#define MIB	     (1024.0 * 1024.0)
-#define US_PER_S     1000000.0
-#define STOP_TASK_US 2000.0
-#define STOP_MIB_US  10.0
-#define DUMP_TASK_US 4000.0
-#define FREE_MIB_US  85.0
+#define MIB	      (1024.0 * 1024.0)
+#define US_PER_S      1000000.0
+#define STOP_TASK_US  1500.0
+#define STOP_MIB_US   10.0
+#define DUMP_US	      2000.0
+#define DUMP_TASK_US  2000.0
+#define FREE_MIB_US   45.0
+#define LOCK_US	      1000.0
+#define LOCK_CONN_US  50.0
+#define LOCK_ALONE_US 20000.0
+
+/* Rounds that have written less say nothing of a rate. */
+#define BULK_BYTES    (32ull << 20)
+#define SCATTER_BYTES (8ull << 20)
 
 /* Memory in one piece is copied that much faster than pages here and there. */
 #define SCATTER 4.0
 
 #define STALE_MAX 2
+#define FIXED_MAX 2
 
 static double greater(double a, double b)
 {
@@ -43,15 +52,46 @@ static double pure_copy_us(const struct wptrack_plan_round *round)
 	return (double)round->stopped_us < collecting / 2 ? greater(us - collecting, us / 4) : us;
 }
 
-/* The first round is unlike the others: its rate counts only until there is another that has written something. */
 static void add_copy(struct wptrack_plan *plan, const struct wptrack_plan_round *round)
 {
 	const double us = pure_copy_us(round);
 
-	if (plan->rounds == 2 && round->written_bytes)
-		plan->copied_bytes = plan->copied_us = 0;
-	plan->copied_bytes += round->written_bytes;
-	plan->copied_us += (uint64_t)us;
+	if (plan->rounds == 1) {
+		if (round->written_bytes >= BULK_BYTES)
+			plan->bulk_rate = (uint64_t)rate_of(round->written_bytes, (uint64_t)us);
+	} else if (round->written_bytes >= SCATTER_BYTES) {
+		plan->copied_bytes += round->written_bytes;
+		plan->copied_us += (uint64_t)us;
+	}
+}
+
+/* Of pages here and there. */
+static double copy_rate(const struct wptrack_plan *plan)
+{
+	const double bulk = plan->bulk_rate ? (double)plan->bulk_rate : (double)plan->goal.assumed_rate;
+
+	return greater(plan->copied_bytes ? rate_of(plan->copied_bytes, plan->copied_us) : bulk / SCATTER, 1.0);
+}
+
+/* Of memory in one piece: no slower. */
+static double bulk_rate(const struct wptrack_plan *plan)
+{
+	return greater(plan->bulk_rate ? (double)plan->bulk_rate : (double)plan->goal.assumed_rate, copy_rate(plan));
+}
+
+static double lock_us(const struct wptrack_plan_round *round)
+{
+	if (!round->connections)
+		return 0;
+	switch (round->lock) {
+	case WPTRACK_PLAN_LOCK_NONE:
+		break;
+	case WPTRACK_PLAN_LOCK_AT_ONCE:
+		return LOCK_US + round->connections * LOCK_CONN_US;
+	case WPTRACK_PLAN_LOCK_ONE_BY_ONE:
+		return round->connections * LOCK_ALONE_US;
+	}
+	return 0;
 }
 
 /* Each round wrote what had been written since the one before was as far. */
@@ -67,7 +107,7 @@ static double base_us(const struct wptrack_plan *plan, const struct wptrack_plan
 	const double mib = (double)round->populated_bytes / MIB;
 	double us = greater((double)round->stopped_us, collect_us(round));
 
-	us += round->processes * DUMP_TASK_US;
+	us += DUMP_US + round->processes * DUMP_TASK_US + lock_us(round);
 	if (!plan->goal.leave_running)
 		us += mib * FREE_MIB_US;
 	return us;
@@ -81,9 +121,13 @@ static enum wptrack_plan_verdict judge(struct wptrack_plan *plan, const struct w
 		plan->stale++;
 	if (plan->rounds == 1 || forecast->stop_us < plan->best_us)
 		plan->best_us = forecast->stop_us;
+	/* Mappings that are new are not tracked before the next round. */
+	plan->fixed = forecast->base_us + forecast->fixed_us > plan->goal.downtime_us ? plan->fixed + 1 : 0;
 
 	if (forecast->stop_us <= plan->goal.downtime_us)
 		return WPTRACK_PLAN_DUMP;
+	if (plan->fixed >= FIXED_MAX)
+		return WPTRACK_PLAN_FIXED;
 	if (plan->rounds > 1 && forecast->dirty_rate >= forecast->copy_rate)
 		return WPTRACK_PLAN_TOO_FAST;
 	if (plan->stale >= STALE_MAX)
@@ -96,11 +140,11 @@ static enum wptrack_plan_verdict judge(struct wptrack_plan *plan, const struct w
 enum wptrack_plan_verdict wptrack_plan_decide(struct wptrack_plan *plan, const struct wptrack_plan_round *round,
 					      struct wptrack_plan_forecast *ret)
 {
-	double copy, dirty, base, bytes, start_us, copy_us;
+	double copy, dirty, base, bytes, start_us, fixed_us;
 
 	plan->rounds++;
 	add_copy(plan, round);
-	copy = greater(rate_of(plan->copied_bytes, plan->copied_us), 1.0);
+	copy = copy_rate(plan);
 	dirty = dirty_rate(plan, round);
 	base = base_us(plan, round);
 	/* What criu takes to start, load plugins and look around, and some of what it does in the end. */
@@ -110,14 +154,16 @@ enum wptrack_plan_verdict wptrack_plan_decide(struct wptrack_plan *plan, const s
 	if (bytes > (double)round->populated_bytes)
 		bytes = greater((double)round->populated_bytes, (double)round->pending_bytes);
 	plan->last_begun_us = round->begun_us;
-	copy_us = bytes / copy * US_PER_S * (plan->rounds == 1 ? SCATTER : 1.0);
+	fixed_us = (double)round->fixed_bytes / bulk_rate(plan) * US_PER_S;
 
 	*ret = (struct wptrack_plan_forecast){
 		.copy_rate = (uint64_t)copy,
 		.dirty_rate = (uint64_t)dirty,
-		.dump_bytes = (uint64_t)bytes,
+		.dump_bytes = (uint64_t)bytes + round->fixed_bytes,
 		.base_us = (uint64_t)base,
-		.stop_us = (uint64_t)(base + copy_us),
+		.lock_us = (uint64_t)lock_us(round),
+		.fixed_us = (uint64_t)fixed_us,
+		.stop_us = (uint64_t)(base + fixed_us + bytes / copy * US_PER_S),
 	};
 	return judge(plan, ret);
 }

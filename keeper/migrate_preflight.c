@@ -126,7 +126,35 @@ static int check_criu(const struct wptrack_migrate *m, const struct wptrack_criu
 	return 0;
 }
 
+enum wptrack_plan_lock wptrack_migrate_lock(const struct wptrack_migrate *m)
+{
+	struct wptrack_criu_options options __attribute__((cleanup(wptrack_criu_options_free))) = { 0 };
+	char *const feature[] = { (char *)m->opt.criu, (char *)"check", (char *)"--feature",
+				  (char *)"network_lock_nftables", NULL };
+	char answer[ANSWER_BYTES];
+	const char *method;
+
+	if (wptrack_criu_options_read(m->opt.extra, m->opt.nr_extra, &options) ||
+	    !wptrack_criu_option(&options, "tcp-established", 0) || wptrack_criu_option(&options, "tcp-close", 0))
+		return WPTRACK_PLAN_LOCK_NONE;
+	method = wptrack_criu_option(&options, "network-lock", 0);
+	if (method && (!strcmp(method, "skip") || !strcmp(method, "none")))
+		return WPTRACK_PLAN_LOCK_NONE;
+	if (method && !strcmp(method, "iptables"))
+		return WPTRACK_PLAN_LOCK_ONE_BY_ONE;
+	/* By itself it takes the better of the two. */
+	return succeeded(wptrack_run_question(feature, answer, sizeof(answer))) ? WPTRACK_PLAN_LOCK_AT_ONCE :
+										  WPTRACK_PLAN_LOCK_ONE_BY_ONE;
+}
+
 /* ---------------------------------------------------------------- the tree */
+
+unsigned int wptrack_migrate_connections(const struct wptrack_migrate *m)
+{
+	struct wptrack_obstacles obstacles;
+
+	return wptrack_obstacles_read(m->opt.pid, 0, &obstacles) ? 0 : obstacles.of[WPTRACK_OBSTACLE_CONNECTION].nr;
+}
 
 /* What is in the way, and by which options of criu that is mended. */
 static const struct remedy {

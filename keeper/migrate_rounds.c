@@ -236,29 +236,65 @@ static enum wptrack_migrate_end read_record(struct wptrack_migrate *m)
 	return WPTRACK_MIGRATE_GOES_ON;
 }
 
-static const char *untrusted_note(const struct wptrack_pending *pending)
+/* What is dumped whatever the rounds do. Return: @buf, which is empty when there is nothing. */
+static const char *fixed_note(const struct wptrack_pending *pending, char *buf, size_t size)
 {
-	return pending->untrusted ? "; part of it is dumped in full each time, see wptrack show" : "";
+	char shared[WPTRACK_SIZE_LEN], untracked[WPTRACK_SIZE_LEN];
+
+	buf[0] = '\0';
+	if (pending->shared_bytes && pending->untracked_bytes)
+		snprintf(buf, size, "%s of shared memory and %s that is not tracked",
+			 wptrack_print_size(pending->shared_bytes, shared),
+			 wptrack_print_size(pending->untracked_bytes, untracked));
+	else if (pending->shared_bytes)
+		snprintf(buf, size, "%s of shared memory", wptrack_print_size(pending->shared_bytes, shared));
+	else if (pending->untracked_bytes)
+		snprintf(buf, size, "%s that is not tracked", wptrack_print_size(pending->untracked_bytes, untracked));
+	return buf;
+}
+
+/* The program is to blame for what it writes alone: most may be what is copied in any case. */
+static void explain_reason(const struct wptrack_migrate *m, enum wptrack_plan_verdict verdict, char *buf, size_t size)
+{
+	const struct wptrack_plan_forecast *forecast = &m->forecast;
+	char dirty[WPTRACK_SIZE_LEN], copy[WPTRACK_SIZE_LEN];
+
+	if (verdict == WPTRACK_PLAN_FIXED)
+		snprintf(buf, size, "no round makes the stop shorter than %.0f ms",
+			 (double)(forecast->base_us + forecast->fixed_us) / US_PER_MS);
+	else if (verdict == WPTRACK_PLAN_TOO_FAST)
+		snprintf(buf, size, "the program writes %s/s, as fast as is copied (%s/s)",
+			 wptrack_print_size(forecast->dirty_rate, dirty), wptrack_print_size(forecast->copy_rate, copy));
+	else if (verdict == WPTRACK_PLAN_ROUNDS)
+		snprintf(buf, size, "no more rounds are allowed (--max-rounds)");
+	else
+		snprintf(buf, size, "the last rounds have not made it shorter");
+	if (verdict != WPTRACK_PLAN_FIXED && verdict != WPTRACK_PLAN_TOO_FAST && forecast->dirty_rate)
+		snprintf(buf + strlen(buf), size - strlen(buf), ", the program writes %s/s, the copy does %s/s",
+			 wptrack_print_size(forecast->dirty_rate, dirty), wptrack_print_size(forecast->copy_rate, copy));
 }
 
 /* Why a dump now would stop the process for too long. */
 static void explain(struct wptrack_migrate *m, enum wptrack_plan_verdict verdict, const struct wptrack_pending *pending)
 {
 	const struct wptrack_plan_forecast *forecast = &m->forecast;
-	char dirty[WPTRACK_SIZE_LEN], copy[WPTRACK_SIZE_LEN], left[WPTRACK_SIZE_LEN];
-	const char *reason = "the last rounds have not made it shorter";
+	const double rest = (double)(forecast->base_us - forecast->lock_us) / US_PER_MS;
+	char left[WPTRACK_SIZE_LEN], fixed[128], fixed_part[192] = "", lock_part[64] = "", reason[160];
 
-	if (verdict == WPTRACK_PLAN_TOO_FAST)
-		reason = "it writes as fast as is copied";
-	else if (verdict == WPTRACK_PLAN_ROUNDS)
-		reason = "no more rounds are allowed (--max-rounds)";
+	explain_reason(m, verdict, reason, sizeof(reason));
+	if (*fixed_note(pending, fixed, sizeof(fixed)))
+		snprintf(fixed_part, sizeof(fixed_part), "%.0f ms for %s, which each dump copies whole, ",
+			 (double)forecast->fixed_us / US_PER_MS, fixed);
+	if (forecast->lock_us)
+		snprintf(lock_part, sizeof(lock_part), "%.0f ms for locking the network, ",
+			 (double)forecast->lock_us / US_PER_MS);
 	say(m,
-	    "does not converge in %u rounds: the program writes %s/s, the copy does %s/s; predicted stop %.0f ms "
-	    "(%.0f ms for copying %s, %.0f ms for the rest) > downtime %.0f ms; %s%s",
-	    m->rounds, wptrack_print_size(forecast->dirty_rate, dirty), wptrack_print_size(forecast->copy_rate, copy),
-	    (double)forecast->stop_us / US_PER_MS, (double)(forecast->stop_us - forecast->base_us) / US_PER_MS,
-	    wptrack_print_size(forecast->dump_bytes, left), (double)forecast->base_us / US_PER_MS,
-	    (double)m->opt.goal.downtime_us / US_PER_MS, reason, untrusted_note(pending));
+	    "does not converge in %u rounds: predicted stop %.0f ms > downtime %.0f ms (%.0f ms for copying %s that will "
+	    "have been written, %s%s%.0f ms for the rest); %s%s",
+	    m->rounds, (double)forecast->stop_us / US_PER_MS, (double)m->opt.goal.downtime_us / US_PER_MS,
+	    (double)(forecast->stop_us - forecast->base_us - forecast->fixed_us) / US_PER_MS,
+	    wptrack_print_size(forecast->dump_bytes - pending->shared_bytes - pending->untracked_bytes, left), fixed_part,
+	    lock_part, rest, reason, pending->untrusted ? "; wptrack show tells why something is not tracked" : "");
 }
 
 /* A pre-dump, and the decision what comes after it. Return: WPTRACK_MIGRATE_GOES_ON, or why there is no other. */
@@ -288,7 +324,11 @@ static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack
 	round.written_bytes = shown.stats.pages_written * PAGE_BYTES;
 	round.populated_bytes = (shown.stats.pages_written + shown.stats.pages_skipped_parent) * PAGE_BYTES;
 	round.processes = pending.processes;
-	round.pending_bytes = pending.private_bytes + pending.shared_bytes;
+	round.pending_bytes = pending.written_bytes;
+	round.fixed_bytes = pending.shared_bytes + pending.untracked_bytes;
+	round.lock = m->lock;
+	if (m->lock != WPTRACK_PLAN_LOCK_NONE)
+		round.connections = wptrack_migrate_connections(m);
 	*ret_verdict = wptrack_plan_decide(&m->plan, &round, &m->forecast);
 
 	shown.number = m->rounds;

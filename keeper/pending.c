@@ -81,8 +81,8 @@ static int add_shared(pid_t pid, struct objects *objects, uint64_t *bytes)
 	return ret < 0 ? ret : 0;
 }
 
-/* @all: whatever has been written or not. Return: -ESRCH when the process has ended. */
-static int add_private(pid_t pid, bool all, uint64_t *bytes)
+/* @untrusted: the whole process is dumped in full. Return: -ESRCH when it has ended. */
+static int add_private(pid_t pid, bool untrusted, struct wptrack_pending *pending)
 {
 	struct wptrack_populated pop;
 	struct wptrack_populated_range range;
@@ -90,9 +90,14 @@ static int add_private(pid_t pid, bool all, uint64_t *bytes)
 
 	if (ret)
 		return ret == -ENOENT ? -ESRCH : ret;
-	while ((ret = wptrack_populated_next(&pop, &range)) > 0)
-		if (!range.zero && !range.file && (all || !range.clean))
-			*bytes += range.end - range.start;
+	while ((ret = wptrack_populated_next(&pop, &range)) > 0) {
+		if (range.zero || range.file)
+			continue;
+		if (untrusted || !range.tracked)
+			pending->untracked_bytes += range.end - range.start;
+		else if (!range.clean)
+			pending->written_bytes += range.end - range.start;
+	}
 	wptrack_populated_close(&pop);
 	return ret;
 }
@@ -115,7 +120,7 @@ int wptrack_pending_read(pid_t root, const struct wptrack_record *rec, struct wp
 	for (size_t i = 0; !err && i < tree.nr; i++) {
 		const bool untrusted = is_untrusted(rec, tree.pids[i]);
 
-		err = add_private(tree.pids[i], untrusted, &pending.private_bytes);
+		err = add_private(tree.pids[i], untrusted, &pending);
 		if (err == -ESRCH && i) {
 			err = 0;
 			continue;

@@ -13,8 +13,9 @@
 
 /* Sizes are of populated pages. */
 struct wptrack_pending {
-	uint64_t private_bytes; /* written since the round, or not tracked */
-	uint64_t shared_bytes;	/* of shared memory, which a pre-dump leaves to the dump */
+	uint64_t written_bytes;	  /* since the round */
+	uint64_t untracked_bytes; /* private, and dumped in full each time */
+	uint64_t shared_bytes;	  /* of shared memory, which a pre-dump leaves to the dump */
 	unsigned int processes;
 	unsigned int untrusted; /* of these: dumped in full each time, as the record says */
 };

@@ -21,6 +21,10 @@
 #define DOWNTIME_MS 100
 #define MAX_ROUNDS  10
 
+/* In bytes a second, as long as no round has shown it: into the page cache, and through a gigabit. */
+#define MEMORY_RATE (1536ull << 20)
+#define NETWORK_RATE (110ull << 20)
+
 /* As shells have it: 128 and the signal's number. */
 #define EXIT_SIGNAL 128
 
@@ -112,12 +116,14 @@ static int begin(struct wptrack_migrate *m)
 	m->start_time = root.start_time;
 	m->run.root = m->opt.pid;
 	m->plan.goal = m->opt.goal;
+	m->plan.goal.assumed_rate = m->opt.server_cmd ? NETWORK_RATE : MEMORY_RATE;
 	m->was_stopped = wptrack_migrate_is_stopped(m);
 	err = check_directory(m->opt.dir);
 	if (!err && !m->opt.unchecked)
 		err = wptrack_migrate_preflight(m);
 	if (err)
 		return err;
+	m->lock = wptrack_migrate_lock(m);
 	if (mkdir(m->opt.dir, 0700) && errno != EEXIST)
 		return cannot("%s: %s", m->opt.dir, strerror(errno));
 	return 0;

@@ -19,6 +19,7 @@ import section_growth
 import section_memory
 import section_migration
 import section_pages
+import section_predict
 import section_program
 import section_stop
 from figures import Report, goal_table
@@ -27,11 +28,12 @@ from load import Load
 
 DOC = os.path.join(HERE, "..", "..", "docs", "performance.md")
 
-TITLES = ("One bare scan", "Stopped time", "Throughput and latency", "Pages written", "Migration", "Memory", "Growth")
+TITLES = ("One bare scan", "Stopped time", "Throughput and latency", "Pages written", "Migration", "Memory", "Growth",
+          "Predictions")
 
 # Sections 0 and 1 are measured of the same programs.
 SECTIONS = (("0|1", section_stop), ("2", section_program), ("3", section_pages), ("4", section_migration),
-            ("5", section_memory), ("6", section_growth))
+            ("5", section_memory), ("6", section_growth), ("7", section_predict))
 
 
 def machine_line(machine):
