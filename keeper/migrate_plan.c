@@ -3,11 +3,11 @@
 
 #define MIB	      (1024.0 * 1024.0)
 #define US_PER_S      1000000.0
-#define STOP_TASK_US  1500.0
+#define STOP_TASK_US  1000.0
 #define STOP_MIB_US   10.0
 #define DUMP_US	      2000.0
 #define DUMP_TASK_US  2000.0
-#define FREE_MIB_US   45.0
+#define FREE_MIB_US   35.0
 #define LOCK_US	      1000.0
 #define LOCK_CONN_US  50.0
 #define LOCK_ALONE_US 20000.0

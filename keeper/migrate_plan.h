@@ -7,10 +7,10 @@
  * The stop is predicted as
  *
  *   what a dump does apart from copying, the greater of
- *       the stop of the last round, and 1.5 ms for each process and 10 us for
+ *       the stop of the last round, and 1 ms for each process and 10 us for
  *       each MiB populated (a live round stops nothing, and tells nothing then)
  *   + what a dump does that a pre-dump does not: 2 ms, 2 ms for each process,
- *       and, unless it runs on, 45 us for each MiB that the kernel has to free
+ *       and, unless it runs on, 35 us for each MiB that the kernel has to free
  *   + the lock of the network: 1 ms and 50 us for each TCP connection when all
  *       are locked at once, 20 ms for each when one by one
  *   + what is copied whatever the rounds do (shared memory, memory that is not

@@ -193,6 +193,10 @@ static const struct remedy {
 	[WPTRACK_OBSTACLE_GHOST] = { .option = "ghost-limit", .has = "has a large file that has been deleted" },
 	[WPTRACK_OBSTACLE_OTHER_NAME] = { .option = "link-remap",
 					  .has = "has a file that is no longer there by the name it was opened by" },
+	[WPTRACK_OBSTACLE_OTHER_MOUNT] = { .or_option = "external",
+					   .has = "has a file open on a mount that it does not see",
+					   .remedy = "start it with other files (its output, mostly), or give --external "
+						     "'file[MOUNT:INODE]' after --" },
 	[WPTRACK_OBSTACLE_UPROBES] = { .option = "allow-uprobes", .has = "has uprobes" },
 };
 

@@ -31,6 +31,7 @@ enum wptrack_obstacle {
 	WPTRACK_OBSTACLE_ANON_INODE,   /* a descriptor of a kind that criu does not know */
 	WPTRACK_OBSTACLE_GHOST,	       /* a large file without a name */
 	WPTRACK_OBSTACLE_OTHER_NAME,   /* a file that has lost the name by which it was opened, but has others */
+	WPTRACK_OBSTACLE_OTHER_MOUNT,  /* a file on a mount that the process does not see */
 	WPTRACK_OBSTACLE_UPROBES,
 	WPTRACK_OBSTACLE_NR
 };

@@ -15,7 +15,6 @@
 #include "proc.h"
 
 #define BLOCK_BYTES  512ull /* of stx_blocks */
-#define LINE_BYTES   1024
 #define FDINFO_BYTES 4096
 
 #define DELETED " (deleted)"
@@ -34,30 +33,27 @@ static bool is_local(const char *type)
 
 int wptrack_obstacles_read_mounts(struct wptrack_obstacle_scan *scan, pid_t root)
 {
-	char line[LINE_BYTES], path[64], type[32];
-	bool begins = true;
+	char path[64], type[32], *line = NULL;
+	size_t size = 0;
 	int err = 0;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/mountinfo", root);
 	f = fopen(path, "re");
-	while (f && !err && fgets(line, sizeof(line), f)) {
-		struct wptrack_mount mount;
+	while (f && !err && getline(&line, &size, f) > 0) {
 		const char *behind = strstr(line, " - ");
-		const bool is_head = begins;
+		struct wptrack_mount mount;
 
-		begins = strchr(line, '\n') != NULL;
-		/* Of one with such a long line nothing is known. */
-		if (!is_head || !behind || sscanf(behind, " - %31s", type) != 1 ||
-		    sscanf(line, "%d %*d %u:%u", &mount.id, &mount.major, &mount.minor) != 3)
+		if (sscanf(line, "%d %*d %u:%u", &mount.id, &mount.major, &mount.minor) != 3)
 			continue;
-		mount.is_local = is_local(type);
+		mount.is_local = behind && sscanf(behind, " - %31s", type) == 1 && is_local(type);
 		err = wptrack_obstacle_grow((void **)&scan->mounts, scan->nr_mounts, sizeof(mount));
 		if (!err)
 			scan->mounts[scan->nr_mounts++] = mount;
 	}
 	if (f)
 		fclose(f);
+	free(line);
 	return err;
 }
 
@@ -122,17 +118,61 @@ static int number_in(const char *info, const char *name)
 	return at ? atoi(at + strlen(name)) : -1;
 }
 
-static bool is_on_local_mount(const struct wptrack_obstacle_scan *scan, int id)
+static const struct wptrack_mount *find_mount(const struct wptrack_obstacle_scan *scan, int id)
 {
 	for (size_t i = 0; i < scan->nr_mounts; i++)
 		if (scan->mounts[i].id == id)
-			return scan->mounts[i].is_local;
-	return false;
+			return &scan->mounts[i];
+	return NULL;
+}
+
+/* Is the name one in the mounts that have been read, and not of the kernel's own, which nobody sees? */
+static bool is_path(const struct wptrack_obstacle_scan *scan, pid_t pid, const char *name)
+{
+	char path[64], ours[64] = "", theirs[64] = "";
+
+	if (!scan->nr_mounts || ends_with(name, DELETED) || !strncmp(name, "/dmabuf:", 8))
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", scan->tree->pids[0]);
+	if (readlink(path, ours, sizeof(ours) - 1) <= 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
+	return readlink(path, theirs, sizeof(theirs) - 1) > 0 && !strcmp(ours, theirs);
+}
+
+static void look_at_file(struct wptrack_obstacle_scan *scan, pid_t pid, const char *number, char *name)
+{
+	char info[FDINFO_BYTES], path[64 + NAME_MAX];
+	const struct wptrack_mount *mount;
+
+	snprintf(path, sizeof(path), "fdinfo/%s", number);
+	if (wptrack_proc_read(pid, path, info, sizeof(info)))
+		return;
+	if (strstr(info, "\nlock:"))
+		wptrack_obstacle_note(scan->found, WPTRACK_OBSTACLE_LOCK, pid, "%s", name);
+	mount = find_mount(scan, number_in(info, "\nmnt_id:"));
+	if (!mount && is_path(scan, pid, name))
+		wptrack_obstacle_note(scan->found, WPTRACK_OBSTACLE_OTHER_MOUNT, pid, "%s", name);
+	if (!mount || !mount->is_local || !ends_with(name, DELETED))
+		return;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, number);
+	name[strlen(name) - strlen(DELETED)] = '\0';
+	look_at_unlinked(scan, pid, path, name);
+}
+
+static int look_at_master(struct wptrack_obstacle_scan *scan, pid_t pid, const char *number)
+{
+	char info[FDINFO_BYTES], path[64 + NAME_MAX];
+
+	snprintf(path, sizeof(path), "fdinfo/%s", number);
+	if (wptrack_proc_read(pid, path, info, sizeof(info)))
+		return 0;
+	return add_terminal(scan, (struct wptrack_terminal){
+					  .index = number_in(info, "\ntty-index:"), .pid = pid, .is_master = true });
 }
 
 static int look_at_descriptor(struct wptrack_obstacle_scan *scan, pid_t pid, const char *number, char *link)
 {
-	char info[FDINFO_BYTES], path[64 + NAME_MAX];
 	uint64_t inode;
 	int index;
 
@@ -140,26 +180,14 @@ static int look_at_descriptor(struct wptrack_obstacle_scan *scan, pid_t pid, con
 		return add_socket(scan, pid, inode);
 	if (sscanf(link, "/dev/pts/%d", &index) == 1)
 		return add_terminal(scan, (struct wptrack_terminal){ .index = index, .pid = pid });
-	if (!strncmp(link, "anon_inode:", 11)) {
-		if (!strcmp(link + 11, "[io_uring]"))
-			wptrack_obstacle_note(scan->found, WPTRACK_OBSTACLE_IO_URING, pid, NULL);
-		else if (!is_known(link + 11))
-			wptrack_obstacle_note(scan->found, WPTRACK_OBSTACLE_ANON_INODE, pid, "%s", link + 11);
-		return 0;
-	}
-	snprintf(path, sizeof(path), "fdinfo/%s", number);
-	if (link[0] != '/' || wptrack_proc_read(pid, path, info, sizeof(info)))
-		return 0;
 	if (!strncmp(link, "/dev/ptmx", 9) || !strncmp(link, "/dev/pts/ptmx", 13))
-		return add_terminal(scan, (struct wptrack_terminal){
-						  .index = number_in(info, "\ntty-index:"), .pid = pid, .is_master = true });
-	if (strstr(info, "\nlock:"))
-		wptrack_obstacle_note(scan->found, WPTRACK_OBSTACLE_LOCK, pid, "%s", link);
-	if (ends_with(link, DELETED) && is_on_local_mount(scan, number_in(info, "\nmnt_id:"))) {
-		snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, number);
-		link[strlen(link) - strlen(DELETED)] = '\0';
-		look_at_unlinked(scan, pid, path, link);
-	}
+		return look_at_master(scan, pid, number);
+	if (!strcmp(link, "anon_inode:[io_uring]"))
+		wptrack_obstacle_note(scan->found, WPTRACK_OBSTACLE_IO_URING, pid, NULL);
+	else if (!strncmp(link, "anon_inode:", 11) && !is_known(link + 11))
+		wptrack_obstacle_note(scan->found, WPTRACK_OBSTACLE_ANON_INODE, pid, "%s", link + 11);
+	else if (link[0] == '/')
+		look_at_file(scan, pid, number, link);
 	return 0;
 }
 
