@@ -74,8 +74,13 @@ enum wptrack_plan_lock wptrack_migrate_lock(const struct wptrack_migrate *m);
 /* How many TCP connections the tree has now. */
 unsigned int wptrack_migrate_connections(const struct wptrack_migrate *m);
 
-/* Print how to restore the dump: a command, or with @json its arguments as an array. */
-void wptrack_migrate_show_restore(const struct wptrack_migrate *m, bool json);
+struct wptrack_migrate_command {
+	const char *argv[24]; /* NULL at the end */
+	char dir[PATH_MAX];
+};
+
+/* How to restore what has been dumped. The arguments live as long as @m and @ret. */
+void wptrack_migrate_restore(const struct wptrack_migrate *m, struct wptrack_migrate_command *ret);
 
 /* Has the disk that the images go to no room left? */
 bool wptrack_migrate_disk_is_full(const struct wptrack_migrate *m);

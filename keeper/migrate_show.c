@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "migrate_show.h"
@@ -103,20 +105,65 @@ static const char *end_name(enum wptrack_migrate_end end)
 	return "?";
 }
 
+/* As a shell reads it. */
+static void print_word(const char *word)
+{
+	bool plain = *word;
+
+	for (const char *c = word; *c; c++)
+		plain = plain && (isalnum((unsigned char)*c) || strchr("_-./:=,+@%", *c));
+	if (plain) {
+		fputs(word, stdout);
+		return;
+	}
+	putchar('\'');
+	for (const char *c = word; *c; c++)
+		if (*c == '\'')
+			fputs("'\\''", stdout);
+		else
+			putchar(*c);
+	putchar('\'');
+}
+
+static void print_restore(const struct wptrack_migrate_verdict *verdict)
+{
+	if (verdict->elsewhere)
+		puts("to restore it there, bring what is in the last directory to its pages, and run, with its name there:");
+	else
+		puts("to restore it:");
+	fputs("   ", stdout);
+	for (const char *const *word = verdict->restore; *word; word++) {
+		putchar(' ');
+		print_word(*word);
+	}
+	putchar('\n');
+}
+
+static void print_json_verdict(const struct wptrack_migrate_verdict *verdict)
+{
+	printf("{\"verdict\": \"%s\", \"why\": ", end_name(verdict->end));
+	wptrack_json_string(stdout, verdict->why);
+	fputs(", \"directory\": ", stdout);
+	wptrack_json_string(stdout, verdict->dir);
+	printf(", \"rounds\": %u, \"predicted_stop_us\": %" PRIu64 ", \"stopped_us\": %" PRIu64 ", \"restore\": ",
+	       verdict->rounds, verdict->predicted_us, verdict->stopped_us);
+	for (const char *const *word = verdict->restore; word && *word; word++) {
+		fputs(word == verdict->restore ? "[" : ", ", stdout);
+		wptrack_json_string(stdout, *word);
+	}
+	puts(verdict->restore ? "]}" : "null}");
+	fflush(stdout);
+}
+
 void wptrack_migrate_show_verdict(const struct wptrack_migrate_verdict *verdict, bool json)
 {
 	wptrack_migrate_show_break();
-	if (json) {
-		printf("{\"verdict\": \"%s\", \"why\": ", end_name(verdict->end));
-		wptrack_json_string(stdout, verdict->why);
-		fputs(", \"directory\": ", stdout);
-		wptrack_json_string(stdout, verdict->dir);
-		printf(", \"rounds\": %u, \"predicted_stop_us\": %" PRIu64 ", \"stopped_us\": %" PRIu64 "}\n",
-		       verdict->rounds, verdict->predicted_us, verdict->stopped_us);
-		fflush(stdout);
-	}
-	if (verdict->end != WPTRACK_MIGRATE_DUMPED)
+	if (json)
+		print_json_verdict(verdict);
+	if (verdict->end != WPTRACK_MIGRATE_DUMPED) {
 		fprintf(stderr, "wptrack migrate: %s\n", verdict->why);
-	else if (!json)
+	} else if (!json) {
+		print_restore(verdict);
 		printf("%s\n", verdict->why);
+	}
 }

@@ -36,6 +36,8 @@ struct wptrack_migrate_verdict {
 	unsigned int rounds;   /* that succeeded, the dump included */
 	uint64_t predicted_us; /* stop, before the dump or when it was given up; 0: none yet */
 	uint64_t stopped_us;   /* by the dump */
+	const char *const *restore; /* the command, NULL at its end; NULL without a dump */
+	bool elsewhere;		    /* the pages are on a server */
 };
 
 /* A criu is at work since @since_us: rewrites its line, on a terminal. */

@@ -7,6 +7,7 @@
 #ifndef WPTRACK_CMD_H
 #define WPTRACK_CMD_H
 
+#include <getopt.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -25,6 +26,20 @@ int wptrack_cmd_show(int argc, char **argv);
 int wptrack_cmd_verify(int argc, char **argv);
 int wptrack_cmd_dirty_rate(int argc, char **argv);
 int wptrack_cmd_migrate(int argc, char **argv);
+
+/* What is no option; it is in optarg. */
+#define WPTRACK_OPERAND 1
+
+/**
+ * wptrack_cmd_option - the next of a subcommand's arguments
+ * @argv:	the subcommand's name, and its arguments
+ * @options:	as getopt_long() has them, which this is, but for the order: operands come where they stand
+ *
+ * What comes after "--" is left, from optind on. Return: the option's value,
+ * WPTRACK_OPERAND, -1 at the end, ':' when a value is missing, or '?' for what
+ * is unknown; the latter two are argv[optind - 1].
+ */
+int wptrack_cmd_option(int argc, char **argv, const struct option *options);
 
 /* Say on stderr that subcommand @name was called wrongly. Return: WPTRACK_EXIT_USAGE. */
 int wptrack_cmd_misused(const char *name, const char *why);

@@ -260,29 +260,42 @@ static double parse_seconds(const char *text)
 	return end != text && !*end && seconds >= 0.001 && seconds <= INTERVAL_MAX ? seconds : 0;
 }
 
+/* Return: 0, or after complaining. */
+static int take_argument(struct options *opt, const char *name, int kind)
+{
+	switch (kind) {
+	case 'j':
+		opt->json = true;
+		return 0;
+	case 'i':
+		opt->interval_s = parse_seconds(optarg);
+		return opt->interval_s > 0 ? 0 :
+					     wptrack_cmd_misused(name, "--interval takes seconds, from 0.001 to 86400");
+	case 'n':
+		opt->count = wptrack_parse_number(optarg);
+		return opt->count ? 0 : wptrack_cmd_misused(name, "--count takes a number");
+	case WPTRACK_OPERAND:
+		if (opt->pid)
+			break;
+		opt->pid = wptrack_parse_number(optarg);
+		return opt->pid ? 0 : wptrack_cmd_misused(name, "that is no PID");
+	}
+	return wptrack_cmd_misused(name, "takes a PID, --interval SECONDS, --count N and --json");
+}
+
 int wptrack_cmd_dirty_rate(int argc, char **argv)
 {
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+						 { "interval", required_argument, NULL, 'i' },
+						 { "count", required_argument, NULL, 'n' },
+						 { 0 } };
 	struct options opt = { .interval_s = 1 };
+	int kind, err = 0;
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			opt.json = true;
-		} else if (!strcmp(argv[i], "--interval")) {
-			opt.interval_s = i + 1 < argc ? parse_seconds(argv[++i]) : 0;
-			if (opt.interval_s == 0)
-				return wptrack_cmd_misused(argv[0], "--interval takes seconds, from 0.001 to 86400");
-		} else if (!strcmp(argv[i], "--count")) {
-			opt.count = i + 1 < argc ? wptrack_parse_number(argv[++i]) : 0;
-			if (!opt.count)
-				return wptrack_cmd_misused(argv[0], "--count takes a number");
-		} else if (argv[i][0] == '-' || opt.pid) {
-			return wptrack_cmd_misused(argv[0], "takes a PID, --interval SECONDS, --count N and --json");
-		} else {
-			opt.pid = wptrack_parse_number(argv[i]);
-			if (!opt.pid)
-				return wptrack_cmd_misused(argv[0], "that is no PID");
-		}
-	}
+	while (!err && (kind = wptrack_cmd_option(argc, argv, options)) >= 0)
+		err = take_argument(&opt, argv[0], kind);
+	if (err)
+		return err;
 	if (!opt.pid)
 		return wptrack_cmd_misused(argv[0], "needs a PID");
 	return watch(&opt);

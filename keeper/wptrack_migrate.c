@@ -164,6 +164,7 @@ static int end_status(const struct wptrack_migrate *m, enum wptrack_migrate_end 
 static int migrate(struct wptrack_migrate *m)
 {
 	struct wptrack_migrate_verdict verdict = { .why = m->why, .dir = m->opt.dir };
+	struct wptrack_migrate_command restore;
 	int err;
 
 	wptrack_run_prepare();
@@ -178,8 +179,11 @@ static int migrate(struct wptrack_migrate *m)
 		wptrack_migrate_let_run(m);
 	/* Each migration begins with a full round, so that nobody has a use for it. */
 	wptrack_migrate_release(m);
-	if (verdict.end == WPTRACK_MIGRATE_DUMPED && !m->opt.json)
-		wptrack_migrate_show_restore(m, false);
+	if (verdict.end == WPTRACK_MIGRATE_DUMPED) {
+		wptrack_migrate_restore(m, &restore);
+		verdict.restore = restore.argv;
+		verdict.elsewhere = m->opt.server_cmd;
+	}
 	wptrack_migrate_show_verdict(&verdict, m->opt.json);
 	if (verdict.end != WPTRACK_MIGRATE_DUMPED)
 		tell_what_stays(m, verdict.end);
@@ -194,49 +198,22 @@ static bool is_mode(const char *mode)
 	return !strcmp(mode, "live") || !strcmp(mode, "splice") || !strcmp(mode, "read");
 }
 
-/* An option with a value, which is NULL when it is missing. Return: 0, or after complaining. */
-static int take_value(struct wptrack_migrate_options *opt, const char *name, const char *option, const char *value)
+/* Return: 0, or after complaining. */
+static int take_number(struct wptrack_migrate_options *opt, const char *name, int kind)
 {
-	const int32_t number = value ? wptrack_parse_number(value) : 0;
+	const int32_t number = wptrack_parse_number(optarg);
 
-	if (!value) {
-		fprintf(stderr, "wptrack %s: %s needs a value (see wptrack help)\n", name, option);
-		return WPTRACK_EXIT_USAGE;
-	}
-	if (!strcmp(option, "--downtime")) {
+	switch (kind) {
+	case 'd':
 		opt->goal.downtime_us = (uint64_t)number * 1000;
 		return number ? 0 : wptrack_cmd_misused(name, "--downtime takes milliseconds");
-	}
-	if (!strcmp(option, "--max-rounds")) {
+	case 'n':
 		opt->goal.max_rounds = (unsigned int)number;
 		return number ? 0 : wptrack_cmd_misused(name, "--max-rounds takes a number");
-	}
-	if (!strcmp(option, "--pre-dump-mode")) {
-		opt->mode = value;
-		return is_mode(value) ? 0 : wptrack_cmd_misused(name, "--pre-dump-mode is live, splice or read");
-	}
-	if (!strcmp(option, "--port")) {
-		opt->port = value;
+	default:
+		opt->port = optarg;
 		return number && number < 65536 ? 0 : wptrack_cmd_misused(name, "--port takes a port's number");
 	}
-	if (!strcmp(option, "--criu"))
-		opt->criu = value;
-	else if (!strcmp(option, "--address"))
-		opt->address = value;
-	else if (!strcmp(option, "--page-server-cmd"))
-		opt->server_cmd = value;
-	return 0;
-}
-
-static bool has_value(const char *option)
-{
-	static const char *const all[] = { "--downtime", "--max-rounds", "--pre-dump-mode",  "--port",
-					   "--criu",	 "--address",	 "--page-server-cmd" };
-
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-		if (!strcmp(option, all[i]))
-			return true;
-	return false;
 }
 
 static int take_operand(struct wptrack_migrate_options *opt, const char *name, const char *operand)
@@ -251,33 +228,68 @@ static int take_operand(struct wptrack_migrate_options *opt, const char *name, c
 	return opt->pid ? 0 : wptrack_cmd_misused(name, "that is no PID");
 }
 
+/* Return: 0, or after complaining. */
+static int take_argument(struct wptrack_migrate_options *opt, char **argv, int kind)
+{
+	switch (kind) {
+	case 'd':
+	case 'n':
+	case 'p':
+		return take_number(opt, argv[0], kind);
+	case 'm':
+		opt->mode = optarg;
+		return is_mode(optarg) ? 0 : wptrack_cmd_misused(argv[0], "--pre-dump-mode is live, splice or read");
+	case 'c':
+		opt->criu = optarg;
+		return 0;
+	case 'a':
+		opt->address = optarg;
+		return 0;
+	case 's':
+		opt->server_cmd = optarg;
+		return 0;
+	case 'j':
+		opt->json = true;
+		return 0;
+	case 'f':
+		opt->force = true;
+		return 0;
+	case 'u':
+		opt->unchecked = true;
+		return 0;
+	case 'l':
+		opt->goal.leave_running = true;
+		return 0;
+	case ':':
+		fprintf(stderr, "wptrack %s: %s needs a value (see wptrack help)\n", argv[0], argv[optind - 1]);
+		return WPTRACK_EXIT_USAGE;
+	default:
+		return take_operand(opt, argv[0], kind == WPTRACK_OPERAND ? optarg : "-");
+	}
+}
+
 static int parse_arguments(int argc, char **argv, struct wptrack_migrate_options *opt)
 {
-	int err = 0;
+	static const struct option options[] = { { "downtime", required_argument, NULL, 'd' },
+						 { "max-rounds", required_argument, NULL, 'n' },
+						 { "pre-dump-mode", required_argument, NULL, 'm' },
+						 { "criu", required_argument, NULL, 'c' },
+						 { "page-server-cmd", required_argument, NULL, 's' },
+						 { "port", required_argument, NULL, 'p' },
+						 { "address", required_argument, NULL, 'a' },
+						 { "json", no_argument, NULL, 'j' },
+						 { "force", no_argument, NULL, 'f' },
+						 { "no-checks", no_argument, NULL, 'u' },
+						 { "leave-running", no_argument, NULL, 'l' },
+						 { 0 } };
+	int kind, err = 0;
 
-	for (int i = 1; !err && i < argc; i++) {
-		if (!strcmp(argv[i], "--")) {
-			opt->extra = argv + i + 1;
-			opt->nr_extra = argc - i - 1;
-			break;
-		}
-		if (!strcmp(argv[i], "--json")) {
-			opt->json = true;
-		} else if (!strcmp(argv[i], "--force")) {
-			opt->force = true;
-		} else if (!strcmp(argv[i], "--no-checks")) {
-			opt->unchecked = true;
-		} else if (!strcmp(argv[i], "--leave-running")) {
-			opt->goal.leave_running = true;
-		} else if (has_value(argv[i])) {
-			err = take_value(opt, argv[0], argv[i], i + 1 < argc ? argv[i + 1] : NULL);
-			i++;
-		} else {
-			err = take_operand(opt, argv[0], argv[i]);
-		}
-	}
+	while (!err && (kind = wptrack_cmd_option(argc, argv, options)) >= 0)
+		err = take_argument(opt, argv, kind);
 	if (err)
 		return err;
+	opt->extra = argv + optind;
+	opt->nr_extra = argc - optind;
 	if (!opt->dir)
 		return wptrack_cmd_misused(argv[0], "needs a PID and a directory");
 	if (!opt->server_cmd != !opt->port || (opt->address && !opt->port))

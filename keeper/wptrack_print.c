@@ -22,6 +22,12 @@ int wptrack_cmd_misused(const char *name, const char *why)
 	return WPTRACK_EXIT_USAGE;
 }
 
+int wptrack_cmd_option(int argc, char **argv, const struct option *options)
+{
+	opterr = 0;
+	return getopt_long(argc, argv, "-:", options, NULL);
+}
+
 int32_t wptrack_parse_number(const char *text)
 {
 	char *end;

@@ -92,19 +92,22 @@ static int read_from(const char *path, struct wptrack_record **ret)
 
 int wptrack_cmd_show(int argc, char **argv)
 {
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	struct wptrack_record *rec __attribute__((cleanup(free_record))) = NULL;
 	const char *path = NULL;
 	bool json = false;
-	int err;
+	int opt, err;
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json"))
+	while ((opt = wptrack_cmd_option(argc, argv, options)) >= 0) {
+		if (opt == 'j')
 			json = true;
-		else if (argv[i][0] == '-' || path)
+		else if (opt != WPTRACK_OPERAND || path)
 			return wptrack_cmd_misused(argv[0], "takes one directory and --json");
 		else
-			path = argv[i];
+			path = optarg;
 	}
+	if (!path && optind < argc)
+		path = argv[optind];
 	if (!path)
 		return wptrack_cmd_misused(argv[0], "needs an images directory");
 

@@ -101,12 +101,16 @@ static void print_json(const struct wptrack_tracked *list)
 
 int wptrack_cmd_status(int argc, char **argv)
 {
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	struct wptrack_tracked list __attribute__((cleanup(wptrack_tracked_free))) = { 0 };
-	const bool json = argc == 2 && !strcmp(argv[1], "--json");
-	int err;
+	bool json = false;
+	int opt, err;
 
-	if (argc > 1 && !json)
-		return wptrack_cmd_misused(argv[0], "takes no argument but --json");
+	while ((opt = wptrack_cmd_option(argc, argv, options)) >= 0) {
+		if (opt != 'j')
+			return wptrack_cmd_misused(argv[0], "takes no argument but --json");
+		json = true;
+	}
 	err = wptrack_tracked_fetch(&list);
 	if (err)
 		return wptrack_cmd_failed(wptrack_wire_run_dir(), err);
@@ -119,14 +123,16 @@ int wptrack_cmd_status(int argc, char **argv)
 
 int wptrack_cmd_release(int argc, char **argv)
 {
+	static const struct option options[] = { { "all", no_argument, NULL, 'a' }, { 0 } };
 	uint32_t released = 0;
 	int32_t pid = 0;
-	int err;
+	int opt, err;
 
 	if (argc != 2)
 		return wptrack_cmd_misused(argv[0], "takes a PID or --all");
-	if (strcmp(argv[1], "--all")) {
-		pid = wptrack_parse_number(argv[1]);
+	opt = wptrack_cmd_option(argc, argv, options);
+	if (opt != 'a') {
+		pid = opt == WPTRACK_OPERAND ? wptrack_parse_number(optarg) : 0;
 		if (!pid)
 			return wptrack_cmd_misused(argv[0], "that is neither a PID nor --all");
 	}

@@ -510,28 +510,46 @@ static int verify(struct verification *v)
 	return ret;
 }
 
+/* Return: 0, or after complaining. */
+static int take_argument(struct options *opt, const char *name, int kind)
+{
+	switch (kind) {
+	case 'j':
+		opt->json = true;
+		return 0;
+	case 'e':
+		opt->exact = true;
+		return 0;
+	case 'i':
+		opt->image_id = (uint32_t)wptrack_parse_number(optarg);
+		return opt->image_id ? 0 : wptrack_cmd_misused(name, "--image-id takes a number");
+	case WPTRACK_OPERAND:
+		if (opt->path)
+			break;
+		if (opt->pid) {
+			opt->path = optarg;
+			return 0;
+		}
+		opt->pid = wptrack_parse_number(optarg);
+		return opt->pid ? 0 : wptrack_cmd_misused(name, "that is no PID");
+	case ':':
+		return wptrack_cmd_misused(name, "--image-id takes a number");
+	}
+	return wptrack_cmd_misused(name, "takes a PID, a directory, --exact, --image-id N and --json");
+}
+
 static int parse_arguments(int argc, char **argv, struct options *opt)
 {
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			opt->json = true;
-		} else if (!strcmp(argv[i], "--exact")) {
-			opt->exact = true;
-		} else if (!strcmp(argv[i], "--image-id")) {
-			opt->image_id = i + 1 < argc ? (uint32_t)wptrack_parse_number(argv[++i]) : 0;
-			if (!opt->image_id)
-				return wptrack_cmd_misused(argv[0], "--image-id takes a number");
-		} else if (argv[i][0] == '-' || opt->path) {
-			return wptrack_cmd_misused(argv[0],
-						   "takes a PID, a directory, --exact, --image-id N and --json");
-		} else if (!opt->pid) {
-			opt->pid = wptrack_parse_number(argv[i]);
-			if (!opt->pid)
-				return wptrack_cmd_misused(argv[0], "that is no PID");
-		} else {
-			opt->path = argv[i];
-		}
-	}
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+						 { "exact", no_argument, NULL, 'e' },
+						 { "image-id", required_argument, NULL, 'i' },
+						 { 0 } };
+	int kind, err = 0;
+
+	while (!err && (kind = wptrack_cmd_option(argc, argv, options)) >= 0)
+		err = take_argument(opt, argv[0], kind);
+	if (err)
+		return err;
 	return opt->path ? 0 : wptrack_cmd_misused(argv[0], "needs a PID and an images directory");
 }
 
