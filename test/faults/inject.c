@@ -15,6 +15,7 @@
  *	record	what is read of session records
  *	look	files of /proc that are opened, and pidfds
  *	any	look, keeper, track and mem together: all that a live round asks about a program
+ *	nft	commands for nftables
  *
  * ACTION is kill (SIGKILL to itself before the call), keeper (SIGKILL to the
  * keeper before it), target (SIGKILL to INJECT_PID before it), short (half of
@@ -358,6 +359,15 @@ ssize_t process_vm_readv(pid_t pid, const struct iovec *local, unsigned long nr_
 		remote = &half;
 	}
 	return REAL(process_vm_readv)(pid, local, nr_local, remote, nr_remote, flags);
+}
+
+struct nft_ctx;
+int nft_run_cmd_from_buffer(struct nft_ctx *nft, const char *buf);
+
+int nft_run_cmd_from_buffer(struct nft_ctx *nft, const char *buf)
+{
+	INJECTED("nft", "nft_run_cmd_from_buffer", REAL(nft_run_cmd_from_buffer)(nft, buf));
+	return REAL(nft_run_cmd_from_buffer)(nft, buf);
 }
 
 static bool is_named(int fd, const char *name)
