@@ -107,13 +107,13 @@ static enum wptrack_migrate_end criu_failed(struct wptrack_migrate *m, int statu
 	if (WIFSIGNALED(status))
 		return fail(m, "round %u: criu %s was killed by signal %d (log: %s)", m->rounds + 1, kind_of(m),
 			    WTERMSIG(status), path);
-	/* Its log may lie on that disk, too. */
-	if (wptrack_migrate_disk_is_full(m))
-		return fail(m, "round %u: criu %s failed: No space left on device (%s): make room, and begin anew",
-			    m->rounds + 1, kind_of(m), m->opt.dir);
 	if (!first_error(path, line))
-		return fail(m, "round %u: criu %s failed, %s says nothing of it", m->rounds + 1, kind_of(m), path);
-	return fail(m, "round %u: criu %s failed: %s (log: %s)", m->rounds + 1, kind_of(m), line, path);
+		snprintf(line, sizeof(line), "it says nothing of why");
+	/* Its log may lie on that disk, too. */
+	return fail(m, "round %u: criu %s failed: %s (log: %s)%s", m->rounds + 1, kind_of(m), line, path,
+		    wptrack_migrate_disk_is_full(m) && !strstr(line, strerror(ENOSPC)) ?
+			    ": No space left on device: make room, and begin anew" :
+			    "");
 }
 
 /* Return: the status as waitpid() has it, or -errno. */
