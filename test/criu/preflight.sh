@@ -96,7 +96,7 @@ migrate() {
 	done
 	shift $(($# ? 1 : 0))
 	rm -rf "$T/m"
-	timeout -k 5 "$CRIU_TIMEOUT" ${AS:+setpriv $AS} "$WPTRACK" migrate --criu "$CRIU" --downtime 20000 "${own[@]}" "$PID" "$T/m" \
+	timeout -k 5 "$CRIU_TIMEOUT" ${BELOW:-} "$WPTRACK" migrate --criu "$CRIU" --downtime 20000 "${own[@]}" "$PID" "$T/m" \
 		-- -L "$PLUGINS" "$@" </dev/null >"$T/out" 2>"$T/err"
 	RC=$?
 }
@@ -241,6 +241,16 @@ renamed() {
 	helped --link-remap
 }
 
+# Its descriptors were opened in another mount namespace.
+other_mount() {
+	start_program unshare --mount sleep 600
+	wait_for 5 grep -q sleep "/proc/$PID/comm" || die "no program"
+	BELOW="nsenter --mount --target $PID"
+	migrate
+	refused "has a file open on a mount that it does not see (/dev/null)"
+	rightly
+}
+
 # script(1) has the other end.
 terminal() {
 	programs
@@ -294,9 +304,9 @@ time.sleep(60)' "$PID" >"$T/tracer.log" 2>&1 &
 other_user() {
 	start none
 	kill_session "$PID"
-	AS="" start_program setpriv --reuid 65534 --clear-groups sleep 600
+	start_program setpriv --reuid 65534 --clear-groups sleep 600
 	wait_for 5 grep -q '^Uid:[[:space:]]*65534' "/proc/$PID/status" || die "it is not another user's"
-	AS="--bounding-set -sys_resource --inh-caps -sys_resource" migrate
+	BELOW="setpriv --bounding-set -sys_resource --inh-caps -sys_resource" migrate
 	refused "CAP_SYS_RESOURCE"
 }
 
@@ -316,7 +326,7 @@ no_program() {
 
 not_root() {
 	start none
-	AS="--reuid 65534 --clear-groups --inh-caps=-all" migrate
+	BELOW="setpriv --reuid 65534 --clear-groups --inh-caps=-all" migrate
 	refused "only root can do that"
 }
 
@@ -398,6 +408,7 @@ run_test descriptors_that_criu_does_not_know_are_refused perf
 run_test a_large_file_without_a_name_wants_an_option open_ghost
 run_test so_does_one_that_is_only_mapped mapped_ghost
 run_test a_file_that_has_lost_its_name_wants_an_option renamed
+run_test a_file_on_a_mount_that_is_not_seen_is_named other_mount
 run_test a_terminal_wants_an_option terminal
 run_test a_session_of_others_wants_the_same session
 run_test a_tracer_is_named traced
