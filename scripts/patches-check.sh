@@ -128,6 +128,16 @@ check_hooks()
 	done < <(grep -vE '__MAX ' <<<"$theirs")
 }
 
+# What clients and images call a field is its number: ours stay out of the way of those upstream will add.
+check_fields()
+{
+	local line
+
+	while IFS= read -r line; do
+		complain "images" "$line"
+	done < <("$top/scripts/proto-numbers.sh" "$work/base" "$tree" || true)
+}
+
 main()
 {
 	local patches=("$top"/criu-patches/*.patch) file last=''
@@ -154,6 +164,7 @@ main()
 	done
 	if [ "$last" = "${patches[*]: -1}" ]; then
 		check_hooks
+		check_fields
 	fi
 	if [ "$errors" != 0 ]; then
 		echo "patches-check: $errors complaints about ${#patches[@]} patches" >&2

@@ -18,7 +18,7 @@ feature_with_plugin() {
 	local out
 
 	out=$(cd "$T" && rpc "$PLUGINS" check) || die "$out"
-	[ "$(tail -n 1 <<<"$out")" = "mem_track true" ] || die "$out"
+	[ "$(tail -n 1 <<<"$out")" = "mem_track true, live true" ] || die "$out"
 	wait_for 5 keeper_is_gone || die "a question about features has left a keeper"
 }
 
@@ -28,9 +28,9 @@ feature_without_plugin() {
 	mkdir "$T/none"
 	out=$(cd "$T" && rpc "$T/none" check) || die "$out"
 	if kernel_tracks; then
-		[ "$(tail -n 1 <<<"$out")" = "mem_track true" ] || die "$out"
+		[ "$(tail -n 1 <<<"$out")" = "mem_track true, live false" ] || die "$out"
 	else
-		[ "$(tail -n 1 <<<"$out")" = "mem_track false" ] || die "$out"
+		[ "$(tail -n 1 <<<"$out")" = "mem_track false, live false" ] || die "$out"
 	fi
 }
 
@@ -81,8 +81,32 @@ rpc_snapshots() {
 	quit_program
 }
 
+own_numbers() {
+	local out
+
+	out=$("$TEST_DIR/../scripts/proto-numbers.sh" "$BUILD/criu-stock" "$BUILD/criu") || die "$out"
+}
+
+# What upstream calls 72 and 73 is no business of ours: neither a rate nor a pre-dump that nobody asked for, and what ours
+# were called once is an unknown mode.
+others_fields() {
+	local out
+
+	start_tracked pagekeeper 1 --mib 8
+	CRIU_TIMEOUT=20 rpc_round pre-dump --live --field 72=1
+	write_pages 300
+	rpc_round dump --leave-running --field 73=1
+	[ ! -e "$DIR/pre-dump" ] || die "field 73 makes a pre-dump before the stop"
+	new_round
+	out=$(rpc "$PLUGINS" pre-dump "$PID" "$DIR" --field 61=3) && die "mode 3 is taken for one"
+	grep -q "Unknown pre-dump mode 3" <<<"$out" || die "mode 3: $out"
+	quit_program
+}
+
 run_test the_feature_check_says_true_with_the_plugin feature_with_plugin
 run_anywhere the_feature_check_without_it_is_for_the_kernel feature_without_plugin
+run_test what_we_add_to_messages_has_numbers_of_its_own own_numbers
+run_test fields_of_newer_clients_are_not_taken_for_ours others_fields
 run_test rpc_rounds_are_incremental_and_keep_nothing_open rpc_chain
 run_test rpc_snapshots_are_incremental rpc_snapshots
 finish

@@ -4,7 +4,9 @@
  *
  *   criu-rpc CRIU check
  *   criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read|--live] [--before-stop]
- *                                       [--no-track]
+ *                                       [--no-track] [--rate BYTES] [--config FILE] [--field NUMBER=VALUE]
+ *
+ * CRIU is the program, or the socket of a `criu service` that runs.
  *
  * CRIU gets pipes for its output. When it is done, both pipes and the socket
  * must reach end of file at once: a daemon that CRIU started and that kept one
@@ -19,6 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,7 +35,7 @@
 #define REPLY_TIMEOUT_S 60
 
 struct swrk {
-	pid_t pid;
+	pid_t pid; /* 0 for a service, which stays; it has no pipes of ours either */
 	int sk;
 	int out;
 	int err;
@@ -53,6 +57,22 @@ static void swrk_exec(const char *criu, int sk, int out, int err)
 	snprintf(arg, sizeof(arg), "%d", sk);
 	execl(criu, criu, "swrk", arg, (char *)NULL);
 	_exit(127);
+}
+
+/* Return: 0 or an errno. */
+static int service_connect(const char *path, struct swrk *ret)
+{
+	struct timeval tv = { .tv_sec = REPLY_TIMEOUT_S };
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	*ret = (struct swrk){ .out = -1, .err = -1 };
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return ENAMETOOLONG;
+	strcpy(addr.sun_path, path);
+	ret->sk = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (ret->sk < 0 || setsockopt(ret->sk, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)))
+		return errno;
+	return connect(ret->sk, (struct sockaddr *)&addr, sizeof(addr)) ? errno : 0;
 }
 
 /* Start criu as a worker. Return: 0 or an errno; descriptors are the caller's. */
@@ -140,6 +160,11 @@ static int swrk_finish(struct swrk *w)
 
 	if (shutdown(w->sk, SHUT_WR) && errno != ENOTCONN)
 		return fail("shutdown", errno);
+	if (!w->pid) {
+		ret = drain(w->sk, "the RPC socket");
+		close(w->sk);
+		return ret;
+	}
 	if (waitpid(w->pid, &status, 0) != w->pid)
 		return fail("waitpid", errno);
 	ret = drain(w->sk, "the RPC socket");
@@ -164,16 +189,20 @@ static int do_check(const struct swrk *w)
 
 	feat.has_mem_track = true;
 	feat.mem_track = true;
+	feat.has_mem_track_live = true;
+	feat.mem_track_live = true;
 	req.type = CRIU_REQ_TYPE__FEATURE_CHECK;
 	req.features = &feat;
 	resp = swrk_call(w, &req);
 	if (!resp)
 		return 1;
-	if (resp->type == CRIU_REQ_TYPE__FEATURE_CHECK && resp->features && resp->features->has_mem_track) {
-		printf("mem_track %s\n", resp->features->mem_track ? "true" : "false");
+	if (resp->type == CRIU_REQ_TYPE__FEATURE_CHECK && resp->features && resp->features->has_mem_track &&
+	    resp->features->has_mem_track_live) {
+		printf("mem_track %s, live %s\n", resp->features->mem_track ? "true" : "false",
+		       resp->features->mem_track_live ? "true" : "false");
 		ret = 0;
 	} else {
-		fail("the reply carries no mem_track", 0);
+		fail("the reply carries no mem_track or no mem_track_live", 0);
 	}
 	criu_resp__free_unpacked(resp, NULL);
 	return ret;
@@ -191,6 +220,28 @@ static int report(const CriuResp *resp, CriuReqType type)
 		return 1;
 	}
 	printf("success\n");
+	return 0;
+}
+
+/* A field by its number, for a client that has another rpc.proto. Its data lives as long as we do. */
+static int add_field(CriuOpts *opts, const char *arg)
+{
+	static ProtobufCMessageUnknownField field;
+	static uint8_t data[10];
+	unsigned long long value;
+	unsigned int number;
+
+	if (field.tag || sscanf(arg, "%u=%llu", &number, &value) != 2)
+		return fail("--field NUMBER=VALUE, once", 0);
+	do {
+		data[field.len++] = (uint8_t)(value & 127) | (value > 127 ? 128 : 0);
+		value >>= 7;
+	} while (value);
+	field.tag = number;
+	field.wire_type = PROTOBUF_C_WIRE_TYPE_VARINT;
+	field.data = data;
+	opts->base.unknown_fields = &field;
+	opts->base.n_unknown_fields = 1;
 	return 0;
 }
 
@@ -215,6 +266,14 @@ static int parse_flags(int argc, char **argv, CriuOpts *opts)
 			opts->pre_dump_mode = CRIU_PRE_DUMP_MODE__VM_READ;
 		} else if (!strcmp(argv[i], "--no-track")) {
 			opts->track_mem = false;
+		} else if (!strcmp(argv[i], "--rate") && i + 1 < argc) {
+			opts->has_pre_dump_rate = true;
+			opts->pre_dump_rate = strtoull(argv[++i], NULL, 10);
+		} else if (!strcmp(argv[i], "--config") && i + 1 < argc) {
+			opts->config_file = argv[++i];
+		} else if (!strcmp(argv[i], "--field") && i + 1 < argc) {
+			if (add_field(opts, argv[++i]))
+				return 2;
 		} else {
 			return fail("unknown option", 0);
 		}
@@ -257,18 +316,23 @@ int main(int argc, char **argv)
 	bool check = argc == 3 && !strcmp(argv[2], "check");
 	bool pre = argc >= 5 && !strcmp(argv[2], "pre-dump");
 	bool dump = argc >= 5 && !strcmp(argv[2], "dump");
+	struct stat st;
 	struct swrk w;
 	int ret;
 
 	if (!check && !pre && !dump) {
 		fprintf(stderr, "usage: criu-rpc CRIU check\n"
 				"       criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running]\n"
-				"                [--read|--live] [--before-stop] [--no-track]\n");
+				"                [--read|--live] [--before-stop] [--no-track] [--rate BYTES]\n"
+				"                [--config FILE] [--field NUMBER=VALUE]\n");
 		return 2;
 	}
-	ret = swrk_start(argv[1], &w);
+	if (!stat(argv[1], &st) && S_ISSOCK(st.st_mode))
+		ret = service_connect(argv[1], &w);
+	else
+		ret = swrk_start(argv[1], &w);
 	if (ret)
-		return fail("cannot start criu", ret);
+		return fail("cannot start or reach criu", ret);
 	ret = check ? do_check(&w) : do_dump(&w, pre, argc - 3, argv + 3);
 	ret |= swrk_finish(&w);
 	return ret;
