@@ -46,6 +46,9 @@ static int make_uffd(struct cr_mem_track_task *task, int pidfd, int *ret_uffd)
 
 	if (task->remote_syscall(task, task->compat ? WPTRACK_I386_USERFAULTFD : SYS_userfaultfd, &ret, args))
 		return -EIO;
+	if (ret == -EMFILE)
+		pr_warn("%d has no free descriptor: RLIMIT_NOFILE is too low (prlimit --pid %d --nofile)\n", task->pid,
+			task->pid);
 	if (ret < 0)
 		return ret;
 

@@ -107,8 +107,12 @@ refusals() {
 	start_tracked pagekeeper 1 --mib 16
 	refused 'Use pre-dump and dump instead' dump --page-server --address 127.0.0.1 --port 1
 	[ ! -e "$T/1/pre-dump" ] || die "a refused dump has made a directory"
-	mkdir "$T/1/pre-dump" || die "mkdir"
-	refused 'directory pre-dump for a pre-dump before the dump: File exists' dump
+	: >"$T/1/pre-dump"
+	refused 'What is called pre-dump is no directory' dump
+	rm "$T/1/pre-dump"
+	mkdir "$T/elsewhere" && ln -s ../elsewhere "$T/1/pre-dump" || die "mkdir"
+	refused 'What is called pre-dump is no directory' dump
+	[ -z "$(ls "$T/elsewhere")" ] || die "a link was followed"
 	rm -r "$T/1"
 	mkdir "$T/1" "$T/none" || die "mkdir"
 	if timeout "$CRIU_TIMEOUT" "$CRIU" dump -t "$PID" -D "$T/1" --pre-dump-before-stop -L "$T/none" -o log >"$T/out" 2>&1; then
@@ -117,6 +121,44 @@ refusals() {
 	cat "$T/1/log" >>"$T/out" 2>/dev/null
 	grep -qE 'Tracking memory is not available|needs a plugin that tracks memory' "$T/out" || die "what is missing is not told: $(cat "$T/out")"
 	verify_program "after the refusal"
+	quit_program
+}
+
+# again NAME [OPTION...]: one more dump into the directory $T/NAME, which may have images already.
+again() {
+	DIR=$T/$1
+	shift
+	mkdir -p "$DIR" || die "mkdir"
+	criu_cmd dump.log dump -t "$PID" -D "$DIR" --pre-dump-before-stop "$@" || die "dump: $(log_errors "$DIR/dump.log")"
+}
+
+used_again() {
+	start_tracked pagekeeper 1 --mib 32
+	again used --leave-running
+	write_pages 1000
+	again used --leave-running
+	assert_split 8000
+	[ "$(skipped "$DIR/pre-dump")" = 0 ] || die "the pre-dump has left pages to what it overwrites"
+	# With a parent, and then without it.
+	write_pages 300
+	again other --leave-running
+	write_pages 300
+	again used --leave-running --prev-images-dir ../other
+	[ "$(readlink "$DIR/pre-dump/parent")" = ../../other ] || die "the parent is $(readlink "$DIR/pre-dump/parent")"
+	[ "$(skipped "$DIR/pre-dump")" -gt 4000 ] || die "the pre-dump left $(skipped "$DIR/pre-dump") pages to its parent"
+	write_pages 300
+	again used --leave-running
+	[ ! -L "$DIR/pre-dump/parent" ] || die "the pre-dump has the parent of an earlier one"
+	[ "$(skipped "$DIR/pre-dump")" = 0 ] || die "the pre-dump has left pages to nobody"
+	if criu_cmd refused.log dump -t "$PID" -D "$DIR" --pre-dump-before-stop --leave-running --prev-images-dir pre-dump; then
+		die "a pre-dump is its own parent"
+	fi
+	grep -qa 'which a pre-dump before the dump would overwrite' "$DIR/refused.log" || die "$(log_errors "$DIR/refused.log")"
+	write_pages 300
+	again used
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	assert_split 8000
+	restore_and_verify
 	quit_program
 }
 
@@ -196,6 +238,7 @@ run_test a_dump_of_a_sanitized_program_makes_one_more_pre_dump sanitized
 run_test snapshots_make_their_own_pre_dumps snapshots
 run_test a_dump_over_rpc_makes_one_more_pre_dump over_rpc
 run_test where_there_can_be_no_pre_dump_it_is_refused refusals
+run_test a_directory_can_be_used_again used_again
 run_test other_commands_do_not_mind of_no_effect
 run_test a_pre_dump_ends_with_its_dump killed
 run_test a_pre_dump_that_fails_stops_nobody no_room

@@ -249,7 +249,7 @@ own_uffd() {
 }
 
 leaderless() {
-	refused leaderless pre-dump 'Unable to interrupt task'
+	refused leaderless pre-dump 'The first thread of .* has ended'
 }
 
 # start_with_pid PID: start the program as the process that had this number before.

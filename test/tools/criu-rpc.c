@@ -219,6 +219,11 @@ static int report(const CriuResp *resp, CriuReqType type)
 			resp->cr_errmsg ? resp->cr_errmsg : "no message");
 		return 1;
 	}
+	if (resp->has_cr_errno || resp->cr_errmsg) {
+		fprintf(stderr, "criu-rpc: success, but errno %d, %s\n", resp->has_cr_errno ? resp->cr_errno : 0,
+			resp->cr_errmsg ? resp->cr_errmsg : "no message");
+		return 1;
+	}
 	printf("success\n");
 	return 0;
 }
