@@ -12,6 +12,7 @@ MANDIR		?= $(PREFIX)/share/man
 PLUGINDIR	?= $(PREFIX)/lib/criu
 DESTDIR		?=
 CRIU_SRC	?=
+FORCE		?=
 WORKLOAD	?= asan
 V		?= 0
 WERROR		?= 1
@@ -191,20 +192,21 @@ CHECK_TORTURE	= --timeout=600 --no-skip test/torture/torture.sh
 CHECK_ZDTM	= --timeout=1500 --may-skip test/zdtm/check.sh
 CHECK_CONTROLS	= --timeout=900 --no-skip test/controls/controls.sh
 
-install: all ## install to PREFIX, PLUGINDIR below DESTDIR (root)
+install: all ## install to PREFIX, PLUGINDIR below DESTDIR, FORCE=1 in the place of another criu (root)
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX) and $(DESTDIR)$(PLUGINDIR))
-	$(Q)install -D -m 755 $(CRIU) $(DESTDIR)$(SBINDIR)/criu
+	$(Q)FORCE=$(FORCE) scripts/install-criu.sh install $(CRIU) $(DESTDIR)$(SBINDIR)/criu
 	$(Q)install -D -m 755 $(WPTRACK) $(DESTDIR)$(BINDIR)/wptrack
 	$(Q)install -D -m 755 -t $(DESTDIR)$(PLUGINDIR) $(PLUGIN) $(KEEPER)
 	$(Q)for page in $(MAN_PAGES); do \
 		install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page; \
 	done
 
-INSTALLED	= $(SBINDIR)/criu $(BINDIR)/wptrack $(PLUGINDIR)/$(notdir $(PLUGIN)) $(PLUGINDIR)/$(notdir $(KEEPER)) \
+INSTALLED	= $(BINDIR)/wptrack $(PLUGINDIR)/$(notdir $(PLUGIN)) $(PLUGINDIR)/$(notdir $(KEEPER)) \
 		  $(foreach page,$(MAN_PAGES),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 
-uninstall: ## remove what install put there (root)
+uninstall: ## remove what install put there, and give back what it replaced (root)
 	$(call say,REMOVE,$(DESTDIR)$(PREFIX) and $(DESTDIR)$(PLUGINDIR))
+	$(Q)scripts/install-criu.sh uninstall $(DESTDIR)$(SBINDIR)/criu
 	$(Q)rm -f $(addprefix $(DESTDIR),$(INSTALLED))
 	$(Q)if [ -d $(DESTDIR)$(PLUGINDIR) ]; then rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PLUGINDIR); fi
 
