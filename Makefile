@@ -329,6 +329,8 @@ $(LIB): $(LIB_OBJ) $(BUILD)/stamp/sources
 # CRIU loads it into a process that exports all its own symbols: it must bind
 # to its own first, and leaves undefined what it takes from CRIU.
 $(PLUGIN): $(PLUGIN_OBJ)
+# mm_flags.c. CRIU itself is linked with it.
+$(PLUGIN) $(CONTROL_PLUGIN): private LDLIBS += -lbpf
 $(CONTROL_PLUGIN): $(CONTROL_OBJ)
 $(PLUGIN) $(CONTROL_PLUGIN): $(GEN_OBJ) plugin/plugin.map $(BUILD)/stamp/sources
 	$(call say,LD,$@)

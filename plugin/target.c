@@ -200,33 +200,6 @@ static int take_known(struct wptrack_round *round, struct wptrack_target *target
 }
 
 /*
- * Closing an io_uring does not wait for what it was told to do: a read into
- * memory may be under way in the round after, too, with nothing to tell of it.
- */
-static bool had_io_uring(const struct wptrack_round *round, const struct wptrack_task *task)
-{
-	const struct wptrack_record_task *then = round->parent ? wptrack_record_find(round->parent, task->pid) : NULL;
-
-	return then && then->info.start_time == task->start_time && then->io_uring;
-}
-
-/* Memory that the kernel or a device may write to behind the page tables. */
-static bool has_unseen_writers(const struct wptrack_round *round, const struct wptrack_target *target,
-			       const struct cr_mem_track_task *task)
-{
-	uint64_t pinned;
-	unsigned int i;
-
-	for (i = 0; i < task->nr_vmas; i++)
-		if (task->vmas[i].kind == CR_MEM_TRACK_AIO)
-			return true;
-
-	/* An io_uring in memory of the program's own is not counted as pinned. */
-	return target->io_uring || had_io_uring(round, &target->info) || wptrack_proc_pinned(task->pid, &pinned) ||
-	       pinned;
-}
-
-/*
  * A task is left running if it is known, and the memory behind its pid is still
  * the one that is. While it reads with O_DIRECT, the device writes to pages that
  * may be collected and copied at the same time.
@@ -294,9 +267,7 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 	if (err)
 		return err;
 
-	/* If it cannot be told, it has one. */
-	target->io_uring = wptrack_proc_has_io_uring(task->pid) != 0;
-	if (has_unseen_writers(round, target, task)) {
+	if (wptrack_target_has_unseen_writers(round, target, task)) {
 		target->basis = WPTRACK_BASIS_UNTRUSTED;
 		pr_warn("%d has or just had pinned memory or asynchronous I/O, whose writes cannot be seen: "
 			"it is dumped in full\n", task->pid);
@@ -441,36 +412,6 @@ int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_
 			err = ret;
 	}
 	return err;
-}
-
-/* What cannot be looked at because the task has ended is no base for anything either. */
-static bool not_known_to_be_none(int has)
-{
-	return has && has != -ESRCH;
-}
-
-bool wptrack_target_may_have_missed(struct wptrack_target *target)
-{
-	uint64_t pinned = 0;
-	int pid = target->info.pid, err;
-	bool had;
-
-	if (!target->ran || target->gone)
-		return false;
-
-	/* The next round is to know of it, even if it is closed by then. */
-	if (not_known_to_be_none(wptrack_proc_has_io_uring(pid)))
-		target->io_uring = true;
-	if (target->basis == WPTRACK_BASIS_UNTRUSTED)
-		return false;
-
-	err = wptrack_proc_pinned(pid, &pinned);
-	had = target->io_uring || pinned || not_known_to_be_none(err);
-	/* Who had a userfaultfd from the beginning was asked about all that could be its own. */
-	if (!target->rivals && not_known_to_be_none(wptrack_proc_has_uffd(pid)))
-		return true;
-	return had || not_known_to_be_none(wptrack_proc_has_aio(pid)) ||
-	       not_known_to_be_none(wptrack_proc_has_direct_io(pid));
 }
 
 void wptrack_target_release(struct wptrack_target *target)

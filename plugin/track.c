@@ -8,6 +8,7 @@
 
 #include "criu.h"
 
+#include "pins.h"
 #include "spawn.h"
 #include "track.h"
 
@@ -73,6 +74,8 @@ int wptrack_track_start(struct wptrack_round *round, int image_dir, bool track, 
 		return err;
 	}
 
+	if (track)
+		pr_info("Pinned memory is told by %s\n", wptrack_pins_start());
 	if (track && has_parent)
 		read_parent(round, image_dir);
 	return 0;
@@ -345,6 +348,7 @@ int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final,
 	for (i = 0; i < round->nr_targets; i++)
 		wptrack_target_release(&round->targets[i]);
 	free(round->targets);
+	wptrack_pins_stop();
 	wptrack_record_free(round->parent);
 	if (round->keeper >= 0)
 		close(round->keeper);

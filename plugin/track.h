@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pins.h"
 #include "session.h"
 #include "wire.h"
 
@@ -37,6 +38,7 @@ struct wptrack_target {
 	struct wptrack_task info;
 	enum wptrack_basis basis;
 	bool io_uring; /* it has one open */
+	enum wptrack_pins pins; /* when it was attached */
 	bool live;     /* it runs while it is collected or copied */
 	bool ran;      /* it did while it was collected */
 	bool gone;     /* its memory has been given up meanwhile */
@@ -125,7 +127,14 @@ int wptrack_target_tidy(struct wptrack_round *round, struct wptrack_target *targ
 int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);
 int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_collect *req);
 int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_t end);
-bool wptrack_target_may_have_missed(struct wptrack_target *target);
 void wptrack_target_release(struct wptrack_target *target);
+
+/*
+ * In unseen.c: may memory be written to behind the page tables? When a task is attached, and for one that ran
+ * meanwhile when the round ends.
+ */
+bool wptrack_target_has_unseen_writers(const struct wptrack_round *round, struct wptrack_target *target,
+				       const struct cr_mem_track_task *task);
+bool wptrack_target_may_have_missed(struct wptrack_target *target);
 
 #endif
