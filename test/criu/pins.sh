@@ -1,0 +1,76 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Memory that is pinned, by somebody whom nothing in /proc connects with the process.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+exec_under_reaper "$@"
+
+one_step() {
+	ctl step || die "a step failed: $(tail -n 3 "$T/program.log")"
+}
+
+assert_pinned() {
+	assert_full "$1"
+	grep -q 'pinned memory or asynchronous I/O' "$DIR/pre-dump.log" || die "round $ROUND: the pins were not seen"
+}
+
+assert_some_left() {
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 900 ] || die "round $ROUND leaves nothing to its parent"
+}
+
+# machine_has_no_pins: all that was pinned on this machine has been given back.
+machine_has_no_pins() {
+	cat /proc/sys/vm/stat_refresh
+	awk '$1 == "nr_foll_pin_acquired" { a = $2 } $1 == "nr_foll_pin_released" { r = $2 } END { exit a != r }' /proc/vmstat
+}
+
+# What the ring writes while rounds are made is seen by nobody.
+written_by_a_ring() {
+	start_tracked pinned 1
+	pre_dump --pre-dump-mode "$MODE"
+	one_step
+	pre_dump --pre-dump-mode "$MODE"
+	assert_pinned "somebody else's ring has its memory"
+	one_step
+	final_dump
+	restore
+	ctl verify >"$T/verified" || die "wrong after the restore: $(cat "$T/verified")"
+	quit_program
+}
+
+# Where the kernel tells of pins by its counts alone, others may keep it from telling.
+given_up() {
+	start_tracked pinned 1
+	pre_dump --pre-dump-mode "$MODE"
+	one_step
+	one_step
+	one_step
+	wait_for 20 machine_has_no_pins || skip "something else on this machine is pinned"
+	pre_dump --pre-dump-mode "$MODE"
+	assert_full "there was a ring at the round before"
+	one_step
+	wait_for 20 machine_has_no_pins || skip "something else on this machine is pinned"
+	pre_dump --pre-dump-mode "$MODE"
+	assert_some_left
+	one_step
+	final_dump
+	restore
+	ctl verify >"$T/verified" || die "wrong after the restore: $(cat "$T/verified")"
+	quit_program
+}
+
+# Nothing has to be given up where there is nothing, whatever else on the machine is pinned.
+never_pinned() {
+	dumped_chain pagekeeper 1 "$MODE" "$MODE" --
+	quit_program
+}
+
+for MODE in splice read live; do
+	run_test "what_anothers_ring_writes_between_${MODE}_rounds_is_not_lost" written_by_a_ring
+	run_test "${MODE}_rounds_after_a_ring_has_been_given_up_are_incremental" given_up
+done
+for MODE in splice live; do
+	run_test "a_program_without_pins_has_incremental_${MODE}_rounds" never_pinned
+done
+finish
