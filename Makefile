@@ -330,7 +330,7 @@ $(LIB): $(LIB_OBJ) $(BUILD)/stamp/sources
 # to its own first, and leaves undefined what it takes from CRIU.
 $(PLUGIN): $(PLUGIN_OBJ)
 # mm_flags.c. CRIU itself is linked with it.
-$(PLUGIN) $(CONTROL_PLUGIN) $(UNIT_BIN) $(KERNEL_BIN): private LDLIBS += -Wl,--as-needed -lbpf
+$(PLUGIN) $(CONTROL_PLUGIN) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN): private LDLIBS += -Wl,--as-needed -lbpf
 $(CONTROL_PLUGIN): $(CONTROL_OBJ)
 $(PLUGIN) $(CONTROL_PLUGIN): $(GEN_OBJ) plugin/plugin.map $(BUILD)/stamp/sources
 	$(call say,LD,$@)

@@ -139,9 +139,7 @@ static void on_event(struct keeper *keeper, uint64_t data)
 {
 	switch (data & EVENT_KIND) {
 	case WPTRACK_EVENT_TASK:
-		/* Looking a process up that is gone drops it. */
-		wptrack_table_find(&keeper->table, (int32_t)(uint32_t)data);
-		wptrack_table_close_released(&keeper->table, (int32_t)(uint32_t)data);
+		wptrack_table_ended(&keeper->table, (int32_t)(uint32_t)data);
 		break;
 	case EVENT_CLIENT:
 		on_client(keeper, (uint32_t)data);

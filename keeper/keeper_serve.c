@@ -40,7 +40,7 @@ static int do_round(struct request *req)
 
 	if (req->msg->task.pid <= 0)
 		return -EINVAL;
-	root = wptrack_table_find(req->table, req->msg->task.pid);
+	root = wptrack_table_find(req->table, &req->msg->task);
 	if (root)
 		session = wptrack_session_get(root->session);
 	if (!session)
@@ -59,7 +59,7 @@ static int do_round(struct request *req)
 static int do_take(struct request *req)
 {
 	const struct wptrack_task *asked = &req->msg->task;
-	struct wptrack_entry *entry = wptrack_table_find(req->table, asked->pid);
+	struct wptrack_entry *entry = wptrack_table_find(req->table, asked);
 
 	if (!entry)
 		return -ENOENT;
@@ -81,7 +81,7 @@ static int do_take(struct request *req)
 
 static int do_add(struct request *req)
 {
-	struct wptrack_entry *entry = wptrack_table_find(req->table, req->msg->task.pid);
+	struct wptrack_entry *entry = wptrack_table_find(req->table, &req->msg->task);
 	int err;
 
 	if (entry && is_others(req, entry))
@@ -95,13 +95,14 @@ static int do_add(struct request *req)
 	req->fds[1] = -1;
 	entry->owner = req->client->serial;
 	req->reply->task.pid = entry->info.pid;
+	req->reply->task.pid_ns = entry->info.pid_ns;
 	req->reply->task.mm_id = entry->info.mm_id;
 	return 0;
 }
 
 static int do_prepare(struct request *req)
 {
-	struct wptrack_entry *entry = wptrack_table_find(req->table, req->msg->task.pid);
+	struct wptrack_entry *entry = wptrack_table_find(req->table, &req->msg->task);
 	const int fds[2] = { req->fds[0], -1 };
 	int err;
 
@@ -122,7 +123,7 @@ static int do_prepare(struct request *req)
 static int do_note(struct request *req)
 {
 	const struct wptrack_task *from = &req->msg->task;
-	struct wptrack_entry *entry = wptrack_table_find(req->table, from->pid);
+	struct wptrack_entry *entry = wptrack_table_find(req->table, from);
 	struct wptrack_task *to;
 
 	if (!entry)
@@ -206,7 +207,7 @@ static int do_release(struct request *req)
 		return -EINVAL;
 	if (req->msg->task.pid == 0)
 		return release_all(req);
-	entry = wptrack_table_find(req->table, req->msg->task.pid);
+	entry = wptrack_table_find(req->table, &req->msg->task);
 	if (!entry)
 		return -ENOENT;
 	if (is_others(req, entry))
@@ -249,7 +250,7 @@ static int dispatch(struct request *req, unsigned int nr_fds)
 		return -EPROTO;
 	/* A process that is to be tracked anew must not be held by a former userfaultfd. */
 	if (op == WPTRACK_OP_TAKE || op == WPTRACK_OP_ADD || op == WPTRACK_OP_PREPARE)
-		wptrack_table_close_released(req->table, req->msg->task.pid);
+		wptrack_table_close_released(req->table, &req->msg->task);
 	return ops[op].serve(req);
 }
 

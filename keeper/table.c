@@ -73,8 +73,19 @@ static bool entry_is_gone(const struct wptrack_entry *entry)
 	return process_is_gone(entry->pidfd) || (entry->uffd >= 0 && memory_is_gone(entry->uffd));
 }
 
-/* Position of @pid, or where it belongs. */
-static unsigned int position_of(const struct wptrack_table *table, int32_t pid)
+/* By number first, so that those of all pid namespaces lie side by side. */
+static bool is_before(const struct wptrack_task *a, const struct wptrack_task *b)
+{
+	return a->pid != b->pid ? a->pid < b->pid : a->pid_ns < b->pid_ns;
+}
+
+static bool is_same(const struct wptrack_task *a, const struct wptrack_task *b)
+{
+	return a->pid == b->pid && a->pid_ns == b->pid_ns;
+}
+
+/* Position of a task, or where it belongs. */
+static unsigned int position_of(const struct wptrack_table *table, const struct wptrack_task *who)
 {
 	unsigned int low = 0;
 	unsigned int high = table->nr;
@@ -82,7 +93,7 @@ static unsigned int position_of(const struct wptrack_table *table, int32_t pid)
 	while (low < high) {
 		const unsigned int middle = low + (high - low) / 2;
 
-		if (table->entries[middle]->info.pid < pid)
+		if (is_before(&table->entries[middle]->info, who))
 			low = middle + 1;
 		else
 			high = middle;
@@ -118,26 +129,27 @@ static void drop_at(struct wptrack_table *table, unsigned int position)
 
 void wptrack_table_drop(struct wptrack_table *table, struct wptrack_entry *entry)
 {
-	drop_at(table, position_of(table, entry->info.pid));
+	drop_at(table, position_of(table, &entry->info));
 }
 
 void wptrack_table_release(struct wptrack_table *table, struct wptrack_entry *entry)
 {
-	take_out_at(table, position_of(table, entry->info.pid));
+	take_out_at(table, position_of(table, &entry->info));
 	wptrack_session_put(entry->session);
 	entry->session = NULL;
 	entry->next_released = table->released;
 	table->released = entry;
 }
 
-void wptrack_table_close_released(struct wptrack_table *table, int32_t pid)
+static void close_released(struct wptrack_table *table, const struct wptrack_task *who,
+			   bool (*is_wanted)(const struct wptrack_task *a, const struct wptrack_task *b))
 {
 	struct wptrack_entry **link = &table->released;
 
 	while (*link) {
 		struct wptrack_entry *entry = *link;
 
-		if (pid && entry->info.pid != pid) {
+		if (who && !is_wanted(&entry->info, who)) {
 			link = &entry->next_released;
 			continue;
 		}
@@ -146,17 +158,40 @@ void wptrack_table_close_released(struct wptrack_table *table, int32_t pid)
 	}
 }
 
-struct wptrack_entry *wptrack_table_find(struct wptrack_table *table, int32_t pid)
+void wptrack_table_close_released(struct wptrack_table *table, const struct wptrack_task *who)
 {
-	const unsigned int position = position_of(table, pid);
+	close_released(table, who, is_same);
+}
 
-	if (position == table->nr || table->entries[position]->info.pid != pid)
+struct wptrack_entry *wptrack_table_find(struct wptrack_table *table, const struct wptrack_task *who)
+{
+	const unsigned int position = position_of(table, who);
+
+	if (position == table->nr || !is_same(&table->entries[position]->info, who))
 		return NULL;
 	if (entry_is_gone(table->entries[position])) {
 		drop_at(table, position);
 		return NULL;
 	}
 	return table->entries[position];
+}
+
+static bool has_same_number(const struct wptrack_task *a, const struct wptrack_task *b)
+{
+	return a->pid == b->pid;
+}
+
+void wptrack_table_ended(struct wptrack_table *table, int32_t pid)
+{
+	const struct wptrack_task first = { .pid = pid };
+	unsigned int at = position_of(table, &first);
+
+	while (at < table->nr && table->entries[at]->info.pid == pid)
+		if (entry_is_gone(table->entries[at]))
+			drop_at(table, at);
+		else
+			at++;
+	close_released(table, &first, has_same_number);
 }
 
 struct wptrack_entry *wptrack_table_at(struct wptrack_table *table, uint32_t index)
@@ -174,7 +209,7 @@ void wptrack_table_sweep(struct wptrack_table *table)
 {
 	unsigned int kept = 0;
 
-	wptrack_table_close_released(table, 0);
+	wptrack_table_close_released(table, NULL);
 	for (unsigned int i = 0; i < table->nr; i++) {
 		struct wptrack_entry *entry = table->entries[i];
 
@@ -186,22 +221,38 @@ void wptrack_table_sweep(struct wptrack_table *table)
 	table->nr = kept;
 }
 
-/* Whether @fd is a pidfd of @pid, as this pid namespace counts. */
-static bool is_pidfd_of(int fd, int32_t pid)
+/*
+ * Is @fd a pidfd of that task? It says the process's number here, and in the pid
+ * namespaces below, of which one may be the task's. Of a process of a namespace
+ * beside or above ours it says 0, and then the number cannot be checked.
+ *
+ * Return: 1 or 0, or -ESRCH: a pidfd of a process that was waited for names none.
+ */
+static int is_pidfd_of(int fd, const struct wptrack_task *who)
 {
-	char path[64], line[128];
-	bool found = false;
+	char path[64], line[256], *at;
+	int seen, len, is = 0;
 	FILE *info;
-	int seen;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	info = fopen(path, "re");
 	if (!info)
-		return false;
-	while (!found && fgets(line, sizeof(line), info))
-		found = sscanf(line, "Pid: %d", &seen) == 1 && seen == pid;
+		return 0;
+	while (!is && fgets(line, sizeof(line), info)) {
+		if (sscanf(line, "Pid: %d", &seen) == 1) {
+			if (seen == -1)
+				is = -ESRCH;
+			else if (who->pid_ns == wptrack_wire_pid_ns())
+				is = seen == who->pid;
+			else
+				is = seen == 0;
+		} else if (who->pid_ns != wptrack_wire_pid_ns() && !strncmp(line, "NSpid:", 6)) {
+			for (at = line + 6; !is && sscanf(at, "%d%n", &seen, &len) == 1; at += len)
+				is = seen == who->pid;
+		}
+	}
 	fclose(info);
-	return found;
+	return is;
 }
 
 static bool is_userfaultfd(int fd)
@@ -215,13 +266,15 @@ static bool is_userfaultfd(int fd)
 	return len == (ssize_t)sizeof(expected) - 1 && !memcmp(link, expected, sizeof(expected) - 1);
 }
 
-static int check_fds(int32_t pid, const int fds[2])
+static int check_fds(const struct wptrack_task *who, const int fds[2])
 {
-	if (pid <= 0)
+	int is;
+
+	if (who->pid <= 0)
 		return -EINVAL;
-	if (!is_pidfd_of(fds[0], pid))
-		/* A pidfd of a process that was waited for names none. */
-		return is_pidfd_of(fds[0], -1) ? -ESRCH : -EINVAL;
+	is = is_pidfd_of(fds[0], who);
+	if (is != 1)
+		return is ? is : -EINVAL;
 	if (fds[1] >= 0 && !is_userfaultfd(fds[1]))
 		return -EINVAL;
 	return process_is_gone(fds[0]) || (fds[1] >= 0 && memory_is_gone(fds[1])) ? -ESRCH : 0;
@@ -252,7 +305,7 @@ int wptrack_table_add(struct wptrack_table *table, const struct wptrack_task *in
 	unsigned int position;
 	int err;
 
-	err = check_fds(info->pid, fds);
+	err = check_fds(info, fds);
 	if (!err)
 		err = make_room(table);
 	if (err)
@@ -268,6 +321,7 @@ int wptrack_table_add(struct wptrack_table *table, const struct wptrack_task *in
 	}
 
 	entry->info.pid = info->pid;
+	entry->info.pid_ns = info->pid_ns;
 	entry->info.start_time = info->start_time;
 	entry->info.mm_stamp = info->mm_stamp;
 	entry->info.mm_id = ++table->last_mm_id;
@@ -275,7 +329,7 @@ int wptrack_table_add(struct wptrack_table *table, const struct wptrack_task *in
 	entry->pidfd = fds[0];
 	entry->uffd = fds[1];
 
-	position = position_of(table, info->pid);
+	position = position_of(table, info);
 	memmove(&table->entries[position + 1], &table->entries[position],
 		(table->nr - position) * sizeof(*table->entries));
 	table->entries[position] = entry;
@@ -294,7 +348,7 @@ void wptrack_table_disown(struct wptrack_table *table, uint64_t owner)
 
 void wptrack_table_clear(struct wptrack_table *table)
 {
-	wptrack_table_close_released(table, 0);
+	wptrack_table_close_released(table, NULL);
 	while (table->nr)
 		drop_at(table, table->nr - 1);
 	free(table->entries);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the keeper holds: one entry per tracked process, found by pid, and the
+ * What the keeper holds: one entry per tracked process, found by its pid and the
+ * pid namespace it is that in, and the
  * sessions they belong to. An entry never outlives its process or its memory
  * for longer than it takes to be asked about.
  */
@@ -28,7 +29,7 @@ struct wptrack_entry {
 };
 
 struct wptrack_table {
-	struct wptrack_entry **entries; /* sorted by pid */
+	struct wptrack_entry **entries; /* sorted by pid, then by pid namespace */
 	unsigned int nr;
 	unsigned int room; /* allocated slots */
 	unsigned int cap;  /* entries at most */
@@ -37,27 +38,27 @@ struct wptrack_table {
 	struct wptrack_entry *released; /* no entries any more, but not closed yet; in epfd, too */
 };
 
-/* How a task's pidfd is told from the loop's other descriptors in epoll data. */
+/* How a task's pidfd is told from the loop's other descriptors in epoll data; its pid is in the low half. */
 #define WPTRACK_EVENT_TASK (1ull << 32)
 
 /**
  * wptrack_table_find - look a process up
  * @table:	table
- * @pid:	process id
+ * @who:	pid and pid_ns of it are looked at
  *
  * An entry whose process or memory is gone is dropped on the way.
  *
  * Return: the entry, valid until the table is next changed, or NULL.
  */
-struct wptrack_entry *wptrack_table_find(struct wptrack_table *table, int32_t pid);
+struct wptrack_entry *wptrack_table_find(struct wptrack_table *table, const struct wptrack_task *who);
 
 /* Like wptrack_table_find(), by position from 0. */
 struct wptrack_entry *wptrack_table_at(struct wptrack_table *table, uint32_t index);
 
 /**
  * wptrack_table_add - hold a process from now on
- * @table:	table, with no entry of that pid
- * @info:	pid, start_time, mm_stamp and comm are taken from it
+ * @table:	table, with no entry of that task
+ * @info:	pid, pid_ns, start_time, mm_stamp and comm are taken from it
  * @fds:	pidfd and userfaultfd, -1 for one that is only prepared; the table's on success
  * @ret:	the new entry; may be NULL
  *
@@ -76,8 +77,11 @@ void wptrack_table_drop(struct wptrack_table *table, struct wptrack_entry *entry
  */
 void wptrack_table_release(struct wptrack_table *table, struct wptrack_entry *entry);
 
-/* Close what has been released of @pid, 0: of all. Before that nobody else can track it. */
-void wptrack_table_close_released(struct wptrack_table *table, int32_t pid);
+/* Close what has been released of @who, NULL: of all. Before that nobody else can track it. */
+void wptrack_table_close_released(struct wptrack_table *table, const struct wptrack_task *who);
+
+/* A process of that number has ended, in whatever pid namespace: drop what is gone of them, and close what was released. */
+void wptrack_table_ended(struct wptrack_table *table, int32_t pid);
 
 /* Drop every entry whose process or memory is gone, and close what has been released. */
 void wptrack_table_sweep(struct wptrack_table *table);

@@ -53,7 +53,7 @@ void wptrack_tracked_free(struct wptrack_tracked *tracked)
 const struct wptrack_task *wptrack_tracked_find(const struct wptrack_tracked *tracked, pid_t pid)
 {
 	for (size_t i = 0; i < tracked->nr; i++)
-		if (tracked->tasks[i].pid == pid)
+		if (tracked->tasks[i].pid == pid && tracked->tasks[i].pid_ns == wptrack_wire_pid_ns())
 			return &tracked->tasks[i];
 	return NULL;
 }

@@ -27,10 +27,16 @@ static void close_fd(int *fd)
 		close(*fd);
 }
 
+/* Its number is somebody else's here, or nobody's. */
+static bool is_elsewhere(const struct wptrack_task *task)
+{
+	return task->pid_ns != wptrack_wire_pid_ns();
+}
+
 /* Left unknown when it may not be read, or is another process's by now. */
 static struct shown measure(const struct wptrack_task *task)
 {
-	int fd __attribute__((cleanup(close_fd))) = wptrack_pagemap_open(task->pid);
+	int fd __attribute__((cleanup(close_fd))) = is_elsewhere(task) ? -1 : wptrack_pagemap_open(task->pid);
 	struct shown shown = { .task = *task };
 	struct wptrack_task now;
 
@@ -57,6 +63,9 @@ static void print_row(const struct shown *shown)
 	       wptrack_print_plain(task->comm, comm), id, generation, task->vmas_registered,
 	       wptrack_print_size(task->registered_bytes, registered), written,
 	       wptrack_print_refused(task->vmas_refused, refused));
+	if (is_elsewhere(task))
+		printf("%10s in pid namespace %" PRIu64 ", where only its own wptrack can release it alone\n", "",
+		       task->pid_ns);
 }
 
 static void print_table(const struct wptrack_tracked *list)
@@ -83,7 +92,8 @@ static void print_json(const struct wptrack_tracked *list)
 		char id[2 * WPTRACK_ID_LEN + 1];
 
 		wptrack_id_format(task->session, id);
-		printf("%s\n  {\"pid\": %" PRId32 ", \"comm\": ", i ? "," : "", task->pid);
+		printf("%s\n  {\"pid\": %" PRId32 ", \"pid_ns\": %" PRIu64 ", \"comm\": ", i ? "," : "", task->pid,
+		       task->pid_ns);
 		wptrack_json_string(stdout, task->comm);
 		printf(", \"session\": \"%s\", \"generation\": %" PRIu64 ", \"vmas_registered\": %" PRIu32
 		       ", \"registered_bytes\": %" PRIu64 ", \"vmas_refused\": ",

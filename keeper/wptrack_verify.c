@@ -18,6 +18,7 @@
 
 #include "images.h"
 #include "populated.h"
+#include "pins.h"
 #include "proc.h"
 #include "session.h"
 #include "stopped.h"
@@ -112,8 +113,8 @@ static int ask_keeper(const struct wptrack_task *task, struct wptrack_task *ret)
 		struct wptrack_msg msg = { .op = WPTRACK_OP_LIST, .index = index };
 
 		err = wptrack_wire_call(sk, &msg, NULL, 0, NULL);
-		if (!err && msg.task.pid == task->pid && msg.task.start_time == task->start_time &&
-		    msg.task.mm_stamp == task->mm_stamp) {
+		if (!err && msg.task.pid == task->pid && msg.task.pid_ns == wptrack_wire_pid_ns() &&
+		    msg.task.start_time == task->start_time && msg.task.mm_stamp == task->mm_stamp) {
 			*ret = msg.task;
 			return 0;
 		}
@@ -131,7 +132,7 @@ static int check_tracking(const struct verification *v)
 	int dir __attribute__((cleanup(close_fd))) = open(v->opt.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	const struct wptrack_record_task *then;
 	struct wptrack_task known;
-	uint64_t pinned = 0;
+	enum wptrack_pins pins;
 	int err;
 
 	err = dir < 0 ? -errno : wptrack_record_read(dir, ".", &rec);
@@ -150,8 +151,11 @@ static int check_tracking(const struct verification *v)
 		return cannot("%s is not the round committed last for process %" PRId32
 			      ", what has been written since is not known",
 			      v->opt.path, v->opt.pid);
+	wptrack_pins_start();
+	pins = wptrack_pins_of(v->opt.pid);
+	wptrack_pins_stop();
 	if (then->basis == WPTRACK_BASIS_UNTRUSTED || then->basis == WPTRACK_BASIS_UNTRACKED ||
-	    wptrack_proc_pinned(v->opt.pid, &pinned) || pinned || wptrack_proc_has_io_uring(v->opt.pid))
+	    (pins != WPTRACK_PINS_NONE && pins != WPTRACK_PINS_NEVER) || wptrack_proc_has_io_uring(v->opt.pid))
 		return cannot("process %" PRId32 " has memory that is written to unseen (pinned, asynchronous I/O): "
 			      "only --exact can judge it",
 			      v->opt.pid);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -19,8 +20,8 @@
 #define CONNECT_RETRIES 3
 
 /* Both ends are built from one header, but not always at one time. */
-_Static_assert(sizeof(struct wptrack_task) == 128, "the layout is the protocol");
-_Static_assert(sizeof(struct wptrack_msg) == 144, "the layout is the protocol");
+_Static_assert(sizeof(struct wptrack_task) == 136, "the layout is the protocol");
+_Static_assert(sizeof(struct wptrack_msg) == 152, "the layout is the protocol");
 
 /* More room than WPTRACK_MAX_FDS needs, so that a surplus shows as such. */
 union fd_control {
@@ -169,6 +170,7 @@ int wptrack_wire_call(int sk, struct wptrack_msg *msg, const int *fds, unsigned 
 	int fd = -1;
 	int ret;
 
+	msg->task.pid_ns = wptrack_wire_pid_ns();
 	ret = wptrack_wire_send(sk, msg, fds, nr_fds);
 	if (ret == -EAGAIN)
 		ret = -ETIMEDOUT;
@@ -186,6 +188,13 @@ int wptrack_wire_call(int sk, struct wptrack_msg *msg, const int *fds, unsigned 
 	if (ret_fd)
 		*ret_fd = fd;
 	return 0;
+}
+
+uint64_t wptrack_wire_pid_ns(void)
+{
+	struct stat ns;
+
+	return stat("/proc/self/ns/pid", &ns) ? 0 : ns.st_ino;
 }
 
 const char *wptrack_wire_run_dir(void)

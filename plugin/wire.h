@@ -6,13 +6,16 @@
  * Nothing read from the socket is believed: a message of another size or
  * version, or with another number of descriptors than its op carries, is
  * answered with -EPROTO and ends the connection.
+ *
+ * A task is named by its pid and the pid namespace in which it is that. A keeper
+ * may serve several, which share its directory.
  */
 #ifndef WPTRACK_WIRE_H
 #define WPTRACK_WIRE_H
 
 #include <stdint.h>
 
-#define WPTRACK_WIRE_VERSION 2u
+#define WPTRACK_WIRE_VERSION 3u
 
 #define WPTRACK_ID_LEN	 16
 #define WPTRACK_COMM_LEN 16
@@ -60,7 +63,7 @@ enum wptrack_op {
 	/* -> index; <- task. -ENOENT: no such index, the list ends. */
 	WPTRACK_OP_LIST,
 	/*
-	 * -> task.pid, 0 for all; <- index: number of tasks let go. -ENOENT:
+	 * -> task.pid, 0 for all of all pid namespaces; <- index: number of tasks let go. -ENOENT:
 	 * that pid is not tracked. -EBUSY: it belongs to another connection.
 	 * With index WPTRACK_RELEASE_LATER and a pid, the memory stays protected
 	 * until the process exits, TAKE, ADD or PREPARE names it, or for about
@@ -105,6 +108,7 @@ struct wptrack_task {
 	uint64_t pages_clean;
 	uint32_t vmas_refused[WPTRACK_REFUSED_NR];
 	char comm[WPTRACK_COMM_LEN]; /* NUL-terminated */
+	uint64_t pid_ns; /* inode of the pid namespace that pid counts in: the same number is others elsewhere */
 };
 
 struct wptrack_msg {
@@ -141,7 +145,7 @@ int wptrack_wire_recv(int sk, struct wptrack_msg *ret_msg, int ret_fds[WPTRACK_M
 /**
  * wptrack_wire_call - send a request and wait for its reply
  * @sk:		connected socket
- * @msg:	request in, reply out (untouched when the transport fails)
+ * @msg:	request in, of which the pid namespace is filled in here; reply out (else untouched when the transport fails)
  * @fds:	descriptors to pass; may be NULL
  * @nr_fds:	their number
  * @ret_fd:	where the reply's descriptor goes, caller owns it; NULL: none expected
@@ -161,6 +165,9 @@ int wptrack_wire_call(int sk, struct wptrack_msg *msg, const int *fds, unsigned 
  * -EPROTO when it speaks another version, or -errno.
  */
 int wptrack_wire_connect(int *ret_sk);
+
+/* The pid namespace of this process, by its inode; 0 when it cannot be told. */
+uint64_t wptrack_wire_pid_ns(void);
 
 /**
  * wptrack_wire_run_dir - directory of the keeper's socket

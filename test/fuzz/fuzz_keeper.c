@@ -122,11 +122,16 @@ static void check_entry(const struct wptrack_entry *entry)
 	MUST(entry->session->refs == count_refs(entry->session));
 }
 
+static bool is_sorted(const struct wptrack_task *a, const struct wptrack_task *b)
+{
+	return a->pid < b->pid || (a->pid == b->pid && a->pid_ns < b->pid_ns);
+}
+
 static void check_table(void)
 {
 	MUST(table.nr <= table.cap && table.nr <= table.room);
 	for (unsigned int i = 0; i < table.nr; i++) {
-		MUST(i == 0 || table.entries[i - 1]->info.pid < table.entries[i]->info.pid);
+		MUST(i == 0 || is_sorted(&table.entries[i - 1]->info, &table.entries[i]->info));
 		check_entry(table.entries[i]);
 	}
 	for (unsigned int i = 0; i < CLIENTS; i++)
@@ -149,7 +154,7 @@ static bool is_others(const struct request *req, const struct wptrack_entry *ent
 
 static bool is_asked_for(const struct request *req, const struct wptrack_entry *entry)
 {
-	return entry->info.pid == req->msg.task.pid;
+	return entry->info.pid == req->msg.task.pid && entry->info.pid_ns == req->msg.task.pid_ns;
 }
 
 static bool is_same_memory(const struct request *req, const struct wptrack_entry *entry)
@@ -371,6 +376,8 @@ static void fill_task(struct input *in, const struct peer *peer, struct wptrack_
 	memset(msg->task.comm, 'c', sizeof(msg->task.comm));
 	if (how & 1)
 		next_bytes(in, &msg->task, sizeof(msg->task));
+	/* One of two pid namespaces, of which the first is ours. */
+	msg->task.pid_ns = wptrack_wire_pid_ns() + msg->task.pid_ns % 2;
 	if (!(how & 2)) {
 		memcpy(msg->task.session, peer->round.session, WPTRACK_ID_LEN);
 		msg->task.generation = peer->round.generation + (how & 4 ? 1 : 0);

@@ -10,14 +10,14 @@
 #include "targets.h"
 
 /* What is released for later stays watched, until it has exited. */
-static inline void close_released(struct wptrack_table *table, int32_t pid)
+static inline void close_released_of(struct wptrack_table *table, int32_t pid)
 {
 	const struct wptrack_entry *entry = table->released;
 
 	while (entry && entry->info.pid != pid)
 		entry = entry->next_released;
 	MUST(entry);
-	wptrack_table_close_released(table, pid);
+	wptrack_table_ended(table, pid);
 }
 
 /* What is let go must be watched no longer, though others have the descriptor. */
@@ -33,7 +33,7 @@ static inline void check_watched(struct wptrack_table *table)
 			at++;
 		MUST(events[i].data.u64 & WPTRACK_EVENT_TASK);
 		if (at == table->nr)
-			close_released(table, (int32_t)events[i].data.u64);
+			close_released_of(table, (int32_t)events[i].data.u64);
 	}
 }
 

@@ -239,6 +239,79 @@ static void another_mm_or_process_is_dropped(void)
 	CHECK_EQ(list(sk, 0, NULL), -ENOENT);
 }
 
+/* As a caller of another pid namespace would, which wptrack_wire_call() cannot be told to be. */
+static int ask_elsewhere(int sk, struct wptrack_msg *msg, const int *fds, unsigned int nr_fds)
+{
+	int ret_fds[WPTRACK_MAX_FDS];
+	unsigned int nr;
+	int err;
+
+	msg->task.pid_ns = wptrack_wire_pid_ns() + 1;
+	err = wptrack_wire_send(sk, msg, fds, nr_fds);
+	if (!err)
+		err = wptrack_wire_recv(sk, msg, ret_fds, &nr);
+	if (err)
+		return err;
+	for (unsigned int i = 0; i < nr; i++)
+		close(ret_fds[i]);
+	return msg->error;
+}
+
+static void the_same_number_in_another_pid_namespace_is_another_task(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_task round, known;
+	struct wptrack_msg msg;
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	CHECK_EQ(run_round(&target, false, &round), 0);
+	sk = client_new();
+	msg = message(WPTRACK_OP_TAKE, target.pid);
+	msg.task.start_time++;
+	CHECK_EQ(ask_elsewhere(sk, &msg, NULL, 0), -ENOENT);
+	msg = message(WPTRACK_OP_NOTE, target.pid);
+	CHECK_EQ(ask_elsewhere(sk, &msg, NULL, 0), -ENOENT);
+	msg = message(WPTRACK_OP_RELEASE, target.pid);
+	CHECK_EQ(ask_elsewhere(sk, &msg, NULL, 0), -ENOENT);
+	msg = message(WPTRACK_OP_ROUND, target.pid);
+	CHECK_EQ(ask_elsewhere(sk, &msg, NULL, 0), 0);
+	CHECK(!same_session(&msg.task, &round));
+	/* What has been committed here is as it was. */
+	CHECK_EQ(take(sk, target.pid, &known), 0);
+	CHECK_EQ(known.generation, round.generation);
+	CHECK_EQ(known.pid_ns, wptrack_wire_pid_ns());
+}
+
+static void tasks_of_two_pid_namespaces_are_held_side_by_side(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	const int fds[] = { target.pidfd, target.uffd };
+	struct wptrack_task first, second;
+	struct wptrack_msg msg;
+	FD sk = -1;
+
+	CHECK(world_start(&world));
+	sk = client_new();
+	CHECK_EQ(add(sk, &target), 0);
+	msg = message(WPTRACK_OP_ADD, target.pid);
+	msg.task.start_time++;
+	CHECK_EQ(ask_elsewhere(sk, &msg, fds, 2), 0);
+	CHECK_EQ(list(sk, 0, &first), 0);
+	CHECK_EQ(list(sk, 1, &second), 0);
+	CHECK_EQ(first.pid, second.pid);
+	CHECK(first.pid_ns != second.pid_ns && first.mm_id != second.mm_id);
+	/* Each is released by its own, and both go when the process does. */
+	CHECK_EQ(release(sk, target.pid), 1);
+	CHECK_EQ(list(sk, 0, &first), 0);
+	CHECK_EQ(first.pid_ns, wptrack_wire_pid_ns() + 1);
+	CHECK_EQ(add(sk, &target), 0);
+	CHECK(target_kill(&target));
+	CHECK_EQ(list(sk, 0, NULL), -ENOENT);
+}
+
 static int prepare(int sk, const struct target *target)
 {
 	struct wptrack_msg msg = message(WPTRACK_OP_PREPARE, target->pid);
@@ -396,6 +469,8 @@ int main(int argc, char **argv)
 		TEST(only_the_rounds_own_connection_commits_it),
 		TEST(figures_are_noted_by_the_owner_only),
 		TEST(another_mm_or_process_is_dropped),
+		TEST(the_same_number_in_another_pid_namespace_is_another_task),
+		TEST(tasks_of_two_pid_namespaces_are_held_side_by_side),
 		TEST(what_was_prepared_is_remembered_until_it_is_added),
 		TEST(what_is_released_for_later_can_be_tracked_anew),
 		TEST(what_was_prepared_in_vain_can_be_given_up),
