@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include <fcntl.h>
 
@@ -86,7 +87,7 @@ int wptrack_proc_identify(pid_t pid, struct wptrack_task *task)
 				      STAT_END_DATA };
 	uint64_t fields[STAT_LAST + 1], stamp = 0xcbf29ce484222325ull;
 	char buf[2048], path[64], comm[WPTRACK_COMM_LEN + 1];
-	struct stat exe;
+	struct statx exe;
 	unsigned int i;
 	int err;
 
@@ -101,8 +102,9 @@ int wptrack_proc_identify(pid_t pid, struct wptrack_task *task)
 	for (i = 0; i < sizeof(layout) / sizeof(layout[0]); i++)
 		stamp = digest(stamp, fields[layout[i]]);
 	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
-	if (!stat(path, &exe))
-		stamp = digest(digest(stamp, exe.st_dev), exe.st_ino);
+	/* Whoever serves the file is not to be waited for: a FUSE server may hang, or be the target. */
+	if (!statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_INO, &exe))
+		stamp = digest(digest(stamp, makedev(exe.stx_dev_major, exe.stx_dev_minor)), exe.stx_ino);
 
 	comm[strcspn(comm, "\n")] = '\0';
 	memset(task->comm, 0, sizeof(task->comm));
