@@ -13,9 +13,9 @@
 #include "criu_run.h"
 #include "proc_tree.h"
 
-#define TICK_NS	  200000000L
+#define TICK_NS	    200000000L
 #define QUESTION_MS 10000
-#define CANCEL_NS 2000000L /* how often is asked whether criu can be told */
+#define CANCEL_NS   2000000L /* how often is asked whether criu can be told */
 
 static sigset_t mask_before;
 static sigset_t cancelling; /* empty before wptrack_run_prepare() */

@@ -83,7 +83,8 @@ int wptrack_migrate_is_program(const struct wptrack_migrate *m)
 	if (flags & PF_KTHREAD)
 		return cannot("process %" PRId32 " is a thread of the kernel: there is nothing to migrate", m->opt.pid);
 	if (state == 'Z' || state == 'X')
-		return cannot("process %" PRId32 " has ended, its parent has not looked yet: there is nothing to migrate",
+		return cannot("process %" PRId32
+			      " has ended, its parent has not looked yet: there is nothing to migrate",
 			      m->opt.pid);
 	return 0;
 }
@@ -112,9 +113,10 @@ static int check_criu(const struct wptrack_migrate *m, const struct wptrack_criu
 
 	if (!succeeded(wptrack_run_question(version, answer, sizeof(answer)))) {
 		if (strstr(answer, "pre-dump-mode"))
-			return cannot("%s has no pre-dump mode \"%s\", it is not the patched one: name that with --criu, or "
-				      "give --pre-dump-mode splice",
-				      m->opt.criu, m->opt.mode);
+			return cannot(
+				"%s has no pre-dump mode \"%s\", it is not the patched one: name that with --criu, or "
+				"give --pre-dump-mode splice",
+				m->opt.criu, m->opt.mode);
 		answer[strcspn(answer, "\n")] = '\0';
 		return cannot("%s --version fails%s%s: name another criu with --criu", m->opt.criu, *answer ? ": " : "",
 			      answer);
@@ -143,8 +145,8 @@ enum wptrack_plan_lock wptrack_migrate_lock(const struct wptrack_migrate *m)
 	if (method && !strcmp(method, "iptables"))
 		return WPTRACK_PLAN_LOCK_ONE_BY_ONE;
 	/* By itself it takes the better of the two. */
-	return succeeded(wptrack_run_question(feature, answer, sizeof(answer))) ? WPTRACK_PLAN_LOCK_AT_ONCE :
-										  WPTRACK_PLAN_LOCK_ONE_BY_ONE;
+	return succeeded(wptrack_run_question(feature, answer, sizeof(answer))) ? WPTRACK_PLAN_LOCK_AT_ONCE
+										: WPTRACK_PLAN_LOCK_ONE_BY_ONE;
 }
 
 /* ---------------------------------------------------------------- the tree */
@@ -195,8 +197,9 @@ static const struct remedy {
 					  .has = "has a file that is no longer there by the name it was opened by" },
 	[WPTRACK_OBSTACLE_OTHER_MOUNT] = { .or_option = "external",
 					   .has = "has a file open on a mount that it does not see",
-					   .remedy = "start it with other files (its output, mostly), or give --external "
-						     "'file[MOUNT:INODE]' after --" },
+					   .remedy =
+						   "start it with other files (its output, mostly), or give --external "
+						   "'file[MOUNT:INODE]' after --" },
 	[WPTRACK_OBSTACLE_UPROBES] = { .option = "allow-uprobes", .has = "has uprobes" },
 };
 
@@ -259,7 +262,8 @@ bool wptrack_migrate_disk_is_full(const struct wptrack_migrate *m)
 	return room_of(m, &bytes, &files) && (bytes < ROUND_BYTES || !files);
 }
 
-static int check_disk(const struct wptrack_migrate *m, const struct wptrack_criu_options *options, uint64_t memory_bytes)
+static int check_disk(const struct wptrack_migrate *m, const struct wptrack_criu_options *options,
+		      uint64_t memory_bytes)
 {
 	const bool elsewhere = m->opt.server_cmd || wptrack_criu_option(options, "stream", 0) ||
 			       wptrack_criu_option(options, "lazy-pages", 0);
@@ -271,10 +275,11 @@ static int check_disk(const struct wptrack_migrate *m, const struct wptrack_criu
 		return 0;
 	if (bytes >= needed && files)
 		return 0;
-	return cannot("No space left on device: %s has room for %s%s, and the first round writes %s: make room, or name a "
-		      "directory elsewhere",
-		      m->opt.dir, wptrack_print_size(bytes, has), files ? "" : " but for no file",
-		      wptrack_print_size(needed, wants));
+	return cannot(
+		"No space left on device: %s has room for %s%s, and the first round writes %s: make room, or name a "
+		"directory elsewhere",
+		m->opt.dir, wptrack_print_size(bytes, has), files ? "" : " but for no file",
+		wptrack_print_size(needed, wants));
 }
 
 /* ---------------------------------------------------------------- all of it */

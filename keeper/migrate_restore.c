@@ -13,8 +13,8 @@ static const struct {
 	char letter;
 	bool has_value;
 } repeated[] = {
-	{ "--shell-job", 'j', false },	  { "--file-locks", 'l', false },  { "--tcp-established", 0, false },
-	{ "--tcp-close", 0, false },	  { "--ext-unix-sk", 'x', false }, { "--allow-uprobes", 0, false },
+	{ "--shell-job", 'j', false },	   { "--file-locks", 'l', false },  { "--tcp-established", 0, false },
+	{ "--tcp-close", 0, false },	   { "--ext-unix-sk", 'x', false }, { "--allow-uprobes", 0, false },
 	{ "--evasive-devices", 0, false }, { "--root", 'r', true },
 };
 

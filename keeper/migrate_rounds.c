@@ -111,9 +111,9 @@ static enum wptrack_migrate_end criu_failed(struct wptrack_migrate *m, int statu
 		snprintf(line, sizeof(line), "it says nothing of why");
 	/* Its log may lie on that disk, too. */
 	return fail(m, "round %u: criu %s failed: %s (log: %s)%s", m->rounds + 1, kind_of(m), line, path,
-		    wptrack_migrate_disk_is_full(m) && !strstr(line, strerror(ENOSPC)) ?
-			    ": No space left on device: make room, and begin anew" :
-			    "");
+		    wptrack_migrate_disk_is_full(m) && !strstr(line, strerror(ENOSPC))
+			    ? ": No space left on device: make room, and begin anew"
+			    : "");
 }
 
 /* Return: the status as waitpid() has it, or -errno. */
@@ -222,8 +222,8 @@ static enum wptrack_migrate_end read_record(struct wptrack_migrate *m)
 	err = wptrack_record_read(dirfd, ".", &rec);
 	close(dirfd);
 	if (err == -ENOENT && m->rec)
-		return fail(m, "round %u is no base for another, %s/pre-dump.log has the reason: begin anew",
-			    m->rounds, m->dir);
+		return fail(m, "round %u is no base for another, %s/pre-dump.log has the reason: begin anew", m->rounds,
+			    m->dir);
 	if (err == -ENOENT)
 		return fail(m,
 			    "round %u was not tracked, %s has no " WPTRACK_RECORD_NAME
@@ -264,14 +264,16 @@ static void explain_reason(const struct wptrack_migrate *m, enum wptrack_plan_ve
 			 (double)(forecast->base_us + forecast->fixed_us) / US_PER_MS);
 	else if (verdict == WPTRACK_PLAN_TOO_FAST)
 		snprintf(buf, size, "the program writes %s/s, as fast as is copied (%s/s)",
-			 wptrack_print_size(forecast->dirty_rate, dirty), wptrack_print_size(forecast->copy_rate, copy));
+			 wptrack_print_size(forecast->dirty_rate, dirty),
+			 wptrack_print_size(forecast->copy_rate, copy));
 	else if (verdict == WPTRACK_PLAN_ROUNDS)
 		snprintf(buf, size, "no more rounds are allowed (--max-rounds)");
 	else
 		snprintf(buf, size, "the last rounds have not made it shorter");
 	if (verdict != WPTRACK_PLAN_FIXED && verdict != WPTRACK_PLAN_TOO_FAST && forecast->dirty_rate)
 		snprintf(buf + strlen(buf), size - strlen(buf), ", the program writes %s/s, the copy does %s/s",
-			 wptrack_print_size(forecast->dirty_rate, dirty), wptrack_print_size(forecast->copy_rate, copy));
+			 wptrack_print_size(forecast->dirty_rate, dirty),
+			 wptrack_print_size(forecast->copy_rate, copy));
 }
 
 /* Why a dump now would stop the process for too long. */
@@ -293,8 +295,9 @@ static void explain(struct wptrack_migrate *m, enum wptrack_plan_verdict verdict
 	    "have been written, %s%s%.0f ms for the rest); %s%s",
 	    m->rounds, (double)forecast->stop_us / US_PER_MS, (double)m->opt.goal.downtime_us / US_PER_MS,
 	    (double)(forecast->stop_us - forecast->base_us - forecast->fixed_us) / US_PER_MS,
-	    wptrack_print_size(forecast->dump_bytes - pending->shared_bytes - pending->untracked_bytes, left), fixed_part,
-	    lock_part, rest, reason, pending->untrusted ? "; wptrack show tells why something is not tracked" : "");
+	    wptrack_print_size(forecast->dump_bytes - pending->shared_bytes - pending->untracked_bytes, left),
+	    fixed_part, lock_part, rest, reason,
+	    pending->untrusted ? "; wptrack show tells why something is not tracked" : "");
 }
 
 /* A pre-dump, and the decision what comes after it. Return: WPTRACK_MIGRATE_GOES_ON, or why there is no other. */

@@ -31,11 +31,11 @@ enum wptrack_migrate_end {
 
 struct wptrack_migrate_verdict {
 	enum wptrack_migrate_end end;
-	const char *why;       /* a sentence, for a person */
-	const char *dir;       /* that holds the directories of the rounds */
-	unsigned int rounds;   /* that succeeded, the dump included */
-	uint64_t predicted_us; /* stop, before the dump or when it was given up; 0: none yet */
-	uint64_t stopped_us;   /* by the dump */
+	const char *why;	    /* a sentence, for a person */
+	const char *dir;	    /* that holds the directories of the rounds */
+	unsigned int rounds;	    /* that succeeded, the dump included */
+	uint64_t predicted_us;	    /* stop, before the dump or when it was given up; 0: none yet */
+	uint64_t stopped_us;	    /* by the dump */
 	const char *const *restore; /* the command, NULL at its end; NULL without a dump */
 	bool elsewhere;		    /* the pages are on a server */
 };

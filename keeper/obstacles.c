@@ -82,8 +82,7 @@ static bool look_at_status(struct wptrack_obstacle_scan *scan, pid_t pid)
 	if (pid == scan->tree->pids[0] && ns_pids(status, &inner) > 1 && inner != 1)
 		wptrack_obstacle_note(scan->found, WPTRACK_OBSTACLE_PID_NS, pid, NULL);
 	/* In kB. Copied pages of files are among them, pages of zeros are not. */
-	scan->found->memory_bytes +=
-		(status_number(status, "\nRssAnon:") + status_number(status, "\nVmSwap:")) * 1024;
+	scan->found->memory_bytes += (status_number(status, "\nRssAnon:") + status_number(status, "\nVmSwap:")) * 1024;
 	return true;
 }
 

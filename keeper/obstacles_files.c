@@ -23,7 +23,9 @@
 
 static bool is_local(const char *type)
 {
-	static const char *const types[] = { "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "ramfs", "overlay" };
+	static const char *const types[] = {
+		"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "ramfs", "overlay"
+	};
 
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
 		if (!strcmp(type, types[i]))
@@ -84,7 +86,7 @@ static void look_at_unlinked(struct wptrack_obstacle_scan *scan, pid_t pid, cons
 /* Those that criu can dump, and ours. */
 static bool is_known(const char *anon)
 {
-	static const char *const kinds[] = { "[eventfd]", "[eventpoll]", "inotify", "[fanotify]", "[signalfd]",
+	static const char *const kinds[] = { "[eventfd]", "[eventpoll]", "inotify", "[fanotify]",   "[signalfd]",
 					     "[timerfd]", "[pidfd]",	 "bpf-map", "[userfaultfd]" };
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
@@ -221,8 +223,8 @@ static bool has_own_ipc(pid_t root)
 	char path[64], theirs[64] = "", ours[64] = "";
 
 	snprintf(path, sizeof(path), "/proc/%d/ns/ipc", root);
-	return readlink(path, theirs, sizeof(theirs) - 1) > 0 && readlink("/proc/self/ns/ipc", ours, sizeof(ours) - 1) > 0 &&
-	       strcmp(theirs, ours);
+	return readlink(path, theirs, sizeof(theirs) - 1) > 0 &&
+	       readlink("/proc/self/ns/ipc", ours, sizeof(ours) - 1) > 0 && strcmp(theirs, ours);
 }
 
 static bool is_on_local_device(const struct wptrack_obstacle_scan *scan, unsigned int major, unsigned int minor)

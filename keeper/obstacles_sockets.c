@@ -27,7 +27,8 @@
 
 static int compare(const void *a, const void *b)
 {
-	const uint64_t left = ((const struct wptrack_socket *)a)->inode, right = ((const struct wptrack_socket *)b)->inode;
+	const uint64_t left = ((const struct wptrack_socket *)a)->inode,
+		       right = ((const struct wptrack_socket *)b)->inode;
 
 	return left < right ? -1 : left > right;
 }
@@ -54,7 +55,8 @@ static void look_at_tcp(struct wptrack_obstacle_scan *scan, pid_t member, const 
 		unsigned int state, port;
 		uint64_t inode;
 
-		if (sscanf(line, " %*d: %*[^ ] %*[^:]:%x %x %*s %*s %*s %*s %*s %" SCNu64, &port, &state, &inode) != 3 ||
+		if (sscanf(line, " %*d: %*[^ ] %*[^:]:%x %x %*s %*s %*s %*s %*s %" SCNu64, &port, &state, &inode) !=
+			    3 ||
 		    state == TCP_LISTENING || state == TCP_CLOSED || state == TCP_TIME_WAIT)
 			continue;
 		it = find(scan, inode);
@@ -97,7 +99,8 @@ static bool look_at_answer(struct wptrack_obstacle_scan *scan, char *answer, ssi
 	for (struct nlmsghdr *head = (struct nlmsghdr *)answer; NLMSG_OK(head, len); head = NLMSG_NEXT(head, len)) {
 		if (head->nlmsg_type == NLMSG_DONE || head->nlmsg_type == NLMSG_ERROR)
 			return false;
-		if (head->nlmsg_type == SOCK_DIAG_BY_FAMILY && head->nlmsg_len >= NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
+		if (head->nlmsg_type == SOCK_DIAG_BY_FAMILY &&
+		    head->nlmsg_len >= NLMSG_LENGTH(sizeof(struct unix_diag_msg)))
 			look_at_unix(scan, head);
 	}
 	return true;
@@ -130,7 +133,9 @@ static void look_at_unix_sockets(struct wptrack_obstacle_scan *scan, pid_t membe
 		struct nlmsghdr head;
 		struct unix_diag_req unix_sockets;
 	} request = {
-		.head = { .nlmsg_len = sizeof(request), .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		.head = { .nlmsg_len = sizeof(request),
+			  .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			  .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
 		.unix_sockets = { .sdiag_family = AF_UNIX, .udiag_states = UINT32_MAX, .udiag_show = UDIAG_SHOW_PEER },
 	};
 	const struct timeval patience = { .tv_sec = PATIENCE_S };

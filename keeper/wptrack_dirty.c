@@ -269,8 +269,8 @@ static int take_argument(struct options *opt, const char *name, int kind)
 		return 0;
 	case 'i':
 		opt->interval_s = parse_seconds(optarg);
-		return opt->interval_s > 0 ? 0 :
-					     wptrack_cmd_misused(name, "--interval takes seconds, from 0.001 to 86400");
+		return opt->interval_s > 0 ? 0
+					   : wptrack_cmd_misused(name, "--interval takes seconds, from 0.001 to 86400");
 	case 'n':
 		opt->count = wptrack_parse_number(optarg);
 		return opt->count ? 0 : wptrack_cmd_misused(name, "--count takes a number");

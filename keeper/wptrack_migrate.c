@@ -22,7 +22,7 @@
 #define MAX_ROUNDS  10
 
 /* In bytes a second, as long as no round has shown it: into the page cache, and through a gigabit. */
-#define MEMORY_RATE (1536ull << 20)
+#define MEMORY_RATE  (1536ull << 20)
 #define NETWORK_RATE (110ull << 20)
 
 /* As shells have it: 128 and the signal's number. */

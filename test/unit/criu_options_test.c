@@ -23,10 +23,10 @@ static const char *found(const char *name, char letter, char *const given[], int
 }
 
 #define NR(array) ((int)(sizeof(array) / sizeof((array)[0])))
-#define FOUND(name, letter, value, ...)                                                                                \
-	do {                                                                                                           \
-		char *given_[] = { (char *)"--no-default-config", __VA_ARGS__ };                                       \
-		CHECK(!strcmp(found(name, letter, given_, NR(given_)), value));                                        \
+#define FOUND(name, letter, value, ...)                                          \
+	do {                                                                     \
+		char *given_[] = { (char *)"--no-default-config", __VA_ARGS__ }; \
+		CHECK(!strcmp(found(name, letter, given_, NR(given_)), value));  \
 	} while (0)
 
 static void long_options_are_found(void)
@@ -94,11 +94,8 @@ static void sizes_have_suffixes(void)
 int main(int argc, char **argv)
 {
 	static const struct harness_test tests[] = {
-		TEST(long_options_are_found),
-		TEST(the_last_one_counts),
-		TEST(letters_are_found),
-		TEST(configuration_files_have_options),
-		TEST(sizes_have_suffixes),
+		TEST(long_options_are_found),		TEST(the_last_one_counts), TEST(letters_are_found),
+		TEST(configuration_files_have_options), TEST(sizes_have_suffixes),
 	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
