@@ -113,6 +113,17 @@ static int collect(const struct area *a, struct found *found)
 	return 0;
 }
 
+/* What the kernel says it does not know, and all is built upon; NULL if it does. */
+static inline const char *kernel_lacks_wp_async(void)
+{
+	int uffd = wptrack_uffd_create();
+	int err = uffd < 0 ? uffd : wptrack_uffd_enable(uffd);
+
+	if (uffd >= 0)
+		close(uffd);
+	return err == -EINVAL ? "this kernel has no UFFD_FEATURE_WP_ASYNC" : NULL;
+}
+
 #define CHECK_FOUND(area, want_written, want_clean)     \
 	do {                                            \
 		struct found found_;                    \

@@ -497,17 +497,6 @@ static void little_room_is_enough(void)
 	}
 }
 
-/* Does the kernel say that it does not know the feature all is built upon? */
-static int try_wp_async(void)
-{
-	int uffd = wptrack_uffd_create();
-	int err = uffd < 0 ? uffd : wptrack_uffd_enable(uffd);
-
-	if (uffd >= 0)
-		close(uffd);
-	return err;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct harness_test tests[] = {
@@ -541,9 +530,6 @@ int main(int argc, char **argv)
 		TEST(little_room_is_enough),
 	};
 
-	const int err = try_wp_async();
-
-	if (err == -EINVAL)
-		harness_lacks = "this kernel has no UFFD_FEATURE_WP_ASYNC";
+	harness_lacks = kernel_lacks_wp_async();
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
 }

@@ -59,6 +59,7 @@ facts()
 	echo "tracker: $(tracker "$BUILD/plugins")"
 	echo "without the plugin: $(tracker /tmp)"
 	echo "huge pages: $(chosen /sys/kernel/mm/transparent_hugepage/enabled)"
+	"$BUILD/test/kernel/written" holes_are_no_written_bytes | sed -n 's/^NOTE //p'
 	echo "slower than usual: $TIME_SCALE times"
 }
 

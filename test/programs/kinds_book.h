@@ -83,6 +83,7 @@ struct book {
 	uint32_t mode;	     /* of pre-dumps, an enum mode */
 	uint32_t full_until; /* rounds up to this one leave nothing to the parent */
 	uint32_t nr_cases;
+	bool shut_to_others; /* memory that can't be read can't be read through /proc/PID/mem, either */
 	bool unasked_huge; /* the machine gives huge pages to who has not asked for them */
 	_Atomic uint32_t held, unhold; /* for a helper that holds something */
 	struct state state[KINDS_CASES];
@@ -214,8 +215,11 @@ static inline const char *row_want(const struct state *s, const struct row *r)
 	/* What is not tracked is left to the dump in this mode. */
 	if (s->kind != TRACKED && !(s->kind == FOREIGN && book->round >= ROUND_RESTORED))
 		return pre_dump && book->mode == LIVE ? "absent" : "dumped";
-	/* CRIU reads from outside in this mode, which can't get at it; at the dump it takes it as it is. */
-	if (shut && pre_dump && book->mode == READ)
+	/*
+	 * CRIU reads from outside in this mode, which can't get at it; at the dump it takes it as it is.
+	 * So it is in live mode, where the kernel lets only a debugger get at it (proc_mem.force_override).
+	 */
+	if (shut && pre_dump && (book->mode == READ || (book->mode == LIVE && book->shut_to_others)))
 		return "absent";
 	if (shut && !pre_dump)
 		return "dumped";
