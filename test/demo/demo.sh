@@ -158,7 +158,13 @@ at_exit() {
 }
 
 main() {
-	local before populated
+	local before populated lacks
+
+	lacks=$(kernel_lacks)
+	if [ -n "$lacks" ]; then
+		echo "demo: there is nothing to show: $lacks"
+		exit 77
+	fi
 
 	T=$(mktemp -d "${TMPDIR:-/tmp}/wptrack-demo.XXXXXX") || exit 1
 	trap at_exit EXIT
