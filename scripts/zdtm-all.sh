@@ -98,6 +98,10 @@ write_docs()
 	} >"$docs.new" && mv "$docs.new" "$docs"
 }
 
+if ! matrix | grep -qE -- "$PART"; then
+	echo "zdtm-all: no \"MODE FLAVOR\" matches PART=$PART" >&2
+	exit 1
+fi
 mkdir -p "$sums"
 while read -r mode flavor; do
 	[[ "$mode $flavor" =~ $PART ]] || continue

@@ -57,6 +57,9 @@ def probe_live(bench):
 
 def measure(bench, reports):
     """Return: did all sections work?"""
+    if not any(is_wanted(numbers) for numbers, _ in SECTIONS):
+        print(f"No section matches BENCH={os.environ['BENCH']}: {', '.join(numbers for numbers, _ in SECTIONS)}")
+        return False
     probe_live(bench)
     if not bench.has_live:
         print("This criu has no `--pre-dump-mode live`: left out.")
