@@ -43,6 +43,20 @@ enough_is_known() {
 	quit_program
 }
 
+# FI_WRONG_VMA_ITER: the iterator leaves out a mapping. What it says is not believed from there on.
+disagreement() {
+	start_tracked pagekeeper 1 --mib 4
+	dump_both
+	rm -r "$T/iterator"
+	(
+		export CRIU_FAULT=161
+		dump_into iterator
+	) || die "the dump failed"
+	grep -q 'is not what was listed, smaps is read' "$T/iterator/dump.log" || die "the fault did not happen"
+	cmp "$T/iterator/mm-$PID.img" "$T/smaps/mm-$PID.img" || die "the images of the mappings differ"
+	quit_program
+}
+
 # In one go the kernel lists as many mappings as fit into 32 KiB, 24 bytes each. However many there are, all are listed.
 any_number() {
 	local nr
@@ -75,5 +89,6 @@ while True:
 
 run_test flags_of_mappings_are_the_same_as_in_smaps same_as_in_smaps
 run_test flags_of_common_mappings_need_no_smaps enough_is_known
+run_test an_iterator_that_leaves_out_a_mapping_gives_way_to_smaps disagreement
 run_test flags_of_any_number_of_mappings any_number
 finish
