@@ -131,7 +131,7 @@ tests: all $(TEST_BIN) criu-stock ## build what the tests run, run nothing
 check: ## all tests (root, long: up to 45 minutes)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
-	$(Q)$(RUN_CHECKS) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_FUZZ) $(CHECK_CRIU) $(CHECK_TORTURE) $(CHECK_ZDTM)
+	$(Q)$(RUN_CHECKS) $(CHECK_CRIU) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_FUZZ) $(CHECK_TORTURE) $(CHECK_ZDTM)
 
 check-unit: $(UNIT_BIN) $(KEEPER) ## unit tests: our C code without CRIU
 	$(Q)$(RUN_CHECKS) $(CHECK_UNIT)
@@ -184,13 +184,16 @@ RUN_CHECKS_ONLY	= scripts/run-checks.sh
 RUN_CHECKS	= $(TEST_ENV) $(RUN_CHECKS_ONLY)
 TEST_ENV	= env -u MAKEFLAGS -u MAKELEVEL BUILD=$(abspath $(BUILD)) WPTRACK_KEEPER=$(abspath $(KEEPER))
 # What a unit test asks for, root has.
-CHECK_UNIT	= --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) $(UNIT_BIN)
-CHECK_KERNEL	= --timeout=300 --may-skip $(KERNEL_BIN)
-CHECK_CRIU	= --timeout=2400 --may-skip test/run.sh
-CHECK_FUZZ	= --timeout=300 --no-skip test/fuzz/run.sh
-CHECK_TORTURE	= --timeout=600 --no-skip test/torture/torture.sh
-CHECK_ZDTM	= --timeout=1500 --may-skip test/zdtm/check.sh
-CHECK_CONTROLS	= --timeout=900 --no-skip test/controls/controls.sh
+# What takes longest begins first.
+CRIU_TESTS	= $(addprefix test/criu/,$(addsuffix .sh,$(LONG_TESTS))) $(filter-out $(addprefix %/,$(addsuffix .sh,$(LONG_TESTS))),$(wildcard test/criu/*.sh))
+LONG_TESTS	= decisions interrupted sanitizers preflight migrate live limits content
+CHECK_UNIT	= --beside --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) $(UNIT_BIN)
+CHECK_KERNEL	= --beside --timeout=300 --may-skip $(KERNEL_BIN)
+CHECK_CRIU	= --beside --timeout=900 --may-skip $(CRIU_TESTS)
+CHECK_FUZZ	= --beside --timeout=300 --no-skip test/fuzz/run.sh
+CHECK_TORTURE	= --alone --timeout=600 --no-skip test/torture/torture.sh
+CHECK_ZDTM	= --alone --timeout=1500 --may-skip test/zdtm/check.sh
+CHECK_CONTROLS	= --alone --timeout=900 --no-skip test/controls/controls.sh
 
 install: all ## install to PREFIX, PLUGINDIR below DESTDIR, FORCE=1 in the place of another criu (root)
 	$(call say,INSTALL,$(DESTDIR)$(PREFIX) and $(DESTDIR)$(PLUGINDIR))

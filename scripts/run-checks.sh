@@ -1,38 +1,46 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Runs test programs one after another, shows what they print and counts it.
+# Runs test programs, shows what they print and counts it.
 #
-#   run-checks.sh [--timeout=SECONDS] [--no-skip|--may-skip] PROGRAM...
+#   run-checks.sh [--timeout=SECONDS] [--no-skip|--may-skip] [--beside|--alone] PROGRAM...
 #
 # Options hold for the programs after them. A program prints a line
 # "PASS name", "FAIL name: why" or "SKIP name: why" for each of its tests. One
 # that ends otherwise than it says, in time and with at least one line, is a
 # failure itself; after --no-skip, so is a skipped test.
 #
+# Programs after --beside run $JOBS at a time, and what each prints comes when it ends: in pid, mount, IPC and
+# network namespaces of its own, with a /run of its own, where we may make them. Those after --alone (the default)
+# have the machine for themselves, when all before them have ended.
+#
 # The last line counts; the exit code is 0 only if something passed and nothing failed.
 set -uo pipefail
 
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 passed=0 failed=0 skipped=0
 limit=600 skip_ok=yes
-child='' log=$(mktemp)
+JOBS=${JOBS:-$((2 * $(nproc)))}
 # Time limits are for a machine of usual speed.
-TIME_SCALE=${TIME_SCALE:-$("$(dirname "${BASH_SOURCE[0]}")/time-scale.sh")}
+TIME_SCALE=${TIME_SCALE:-$("$here/time-scale.sh")}
 export TIME_SCALE
+
+# What runs beside others: by pid, the program, its log, whether it may skip, and when it began.
+declare -A program_of=() log_of=() skip_of=() began_of=()
+logs=$(mktemp -d "${TMPDIR:-/tmp}/wptrack-checks.XXXXXX")
 
 stop()
 {
+	local pid
+
 	# timeout(1) passes it on to the program's process group.
-	[ -z "$child" ] || kill -TERM "$child" 2>/dev/null
+	for pid in "${!program_of[@]}"; do
+		kill -TERM "$pid" 2>/dev/null
+	done
 	exit 130
 }
-trap 'rm -f "$log"' EXIT
+trap 'rm -rf "$logs"' EXIT
 trap stop INT TERM HUP
-
-lines()
-{
-	grep -c "^$1 " "$log"
-}
 
 fail()
 {
@@ -40,29 +48,45 @@ fail()
 	failed=$((failed + 1))
 }
 
-# Output goes through a file: a pipe would stay open for as long as anything
+# How to run something in namespaces of its own; empty where that can't be done.
+apart=()
+if unshare --pid --fork --mount --ipc --net --mount-proc true 2>/dev/null; then
+	apart=(unshare --pid --fork --kill-child --mount --ipc --net --mount-proc "$here/apart.sh")
+fi
+
+# start LIMIT SCALE COMMAND...: sets PID. Output goes through a file: a pipe would stay open for as long as anything
 # the program left running.
-run()
+start()
 {
-	local program=$1 name=${1##*/} rc pass fail skip
+	local time=$1 scale=$2 program=${*: -1}
 
-	: >"$log"
-	timeout --kill-after=10 "$limit" "$program" </dev/null >"$log" &
-	child=$!
-	tail -n +1 -f -s 0.1 --pid="$child" "$log"
-	wait "$child"
-	rc=$?
-	child=''
-	if [ -n "$(tail -c 1 "$log")" ]; then
-		echo
-	fi
+	shift 2
+	LOG=$logs/$((++started))
+	TIME_SCALE=$scale timeout --kill-after=10 "$time" "$@" </dev/null >"$LOG" 2>&1 &
+	PID=$!
+	program_of[$PID]=$program log_of[$PID]=$LOG skip_of[$PID]=$skip_ok began_of[$PID]=$SECONDS
+}
+started=0
 
-	pass=$(lines PASS) fail=$(lines FAIL) skip=$(lines SKIP)
+lines()
+{
+	grep -c "^$1 " "$2"
+}
+
+# judge PID STATUS: count what a program has printed that has ended.
+judge()
+{
+	local log=${log_of[$1]} name=${program_of[$1]##*/} rc=$2 pass fail skip
+
+	pass=$(lines PASS "$log") fail=$(lines FAIL "$log") skip=$(lines SKIP "$log")
 	passed=$((passed + pass))
 	failed=$((failed + fail))
 	skipped=$((skipped + skip))
+	[ -z "$(tail -c 1 "$log")" ] || echo
 	if [ "$rc" = 124 ] || [ "$rc" = 137 ]; then
-		fail "$name" "not done after $limit s"
+		fail "$name" "not done in time"
+	elif [ "$rc" = 125 ]; then
+		fail "$name" "it left processes behind"
 	elif [ "$rc" != 0 ] && [ "$fail" = 0 ]; then
 		fail "$name" "exit code $rc, but no test failed"
 	elif [ "$rc" = 0 ] && [ "$fail" != 0 ]; then
@@ -70,18 +94,57 @@ run()
 	elif [ $((pass + fail + skip)) = 0 ]; then
 		fail "$name" "no test ran"
 	fi
-	if [ "$skip" != 0 ] && [ "$skip_ok" = no ]; then
+	if [ "$skip" != 0 ] && [ "${skip_of[$1]}" = no ]; then
 		fail "$name" "$skip tests skipped that run everywhere"
 	fi
+	echo "$name: $((SECONDS - ${began_of[$1]})) s"
+	unset "program_of[$1]" "log_of[$1]" "skip_of[$1]" "began_of[$1]"
 }
 
+# wait_until N: until no more than N run.
+wait_until()
+{
+	local pid rc
+
+	while [ ${#program_of[@]} -gt "$1" ]; do
+		wait -n -p pid "${!program_of[@]}"
+		rc=$?
+		[ -n "${pid:-}" ] || return
+		cat "${log_of[$pid]}"
+		judge "$pid" "$rc"
+	done
+}
+
+run_beside()
+{
+	wait_until $((JOBS - 1))
+	# It shares the cores with the others.
+	start $((limit * TIME_SCALE * 2)) $((TIME_SCALE * 2)) "${apart[@]}" "$1"
+}
+
+run_alone()
+{
+	local rc
+
+	wait_until 0
+	start $((limit * TIME_SCALE)) "$TIME_SCALE" "$1"
+	tail -n +1 -f -s 0.1 --pid="$PID" "$LOG"
+	wait "$PID"
+	rc=$?
+	judge "$PID" "$rc"
+}
+
+how=run_alone
 for arg; do
 	case $arg in
-	--timeout=*) limit=$((${arg#*=} * TIME_SCALE)) ;;
+	--timeout=*) limit=${arg#*=} ;;
 	--no-skip) skip_ok=no ;;
 	--may-skip) skip_ok=yes ;;
-	*) run "$arg" ;;
+	--beside) how=run_beside ;;
+	--alone) how=run_alone ;;
+	*) "$how" "$arg" ;;
 	esac
 done
+wait_until 0
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
