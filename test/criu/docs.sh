@@ -1,0 +1,245 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Every command that README.md, CONTRIBUTING.md, docs/ and the manual pages show is run as it stands there, or is listed
+# here with the reason why not. PID, DIR and the like are filled in; /tmp/ck and /ck are directories of the test's.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+exec_under_reaper "$@"
+
+TOP=$(cd "$TEST_DIR/.." && pwd)
+cd "$TOP" || exit 2
+COMMANDS=$TEST_DIR/criu/docs-commands.py
+DOCS=(README.md CONTRIBUTING.md criu-patches/README.md docs/*.md docs/*.[18])
+
+# Blocks, by their first lines, that the behaviours below run.
+RUN_BLOCKS=(
+	"README.md	mkdir -p /tmp/ck/1 /tmp/ck/2 /tmp/ck/3"
+	"README.md	build/bin/wptrack migrate --criu build/bin/criu --downtime 50 PID /tmp/ck -- -L build/plugins"
+	"docs/migrate.md	wptrack migrate --downtime 50 1234 /tmp/ck -- --tcp-established"
+	"docs/migrate.md	wptrack migrate --address dst --port 7000 --page-server-cmd 'ssh dst \""
+	"docs/wptrack.1	criu pre-dump -t 1234 -D /tmp/ck/3 --prev-images-dir ../2"
+)
+
+# not_run COMMAND: why it is not run, nor what can be run instead of it. Nothing for all others.
+not_run() {
+	case $1 in
+	git\ *) echo "it works on a CRIU tree of somebody's, or on this one" ;;
+	"gdb -p PID"*) echo "removes what only two kills at the worst moment leave behind (interrupted.sh)" ;;
+	"wptrack:"* | "wptrack verify:" | *", run it by hand to see why") echo "a message, no command" ;;
+	"kill -CONT") echo "to be filled in with the keeper's pid (keeper.sh)" ;;
+	"test/fuzz/run.sh --merge DIR") echo "changes the corpus" ;;
+	"criu swrk") echo "is not for people: rpc.sh" ;;
+	esac
+}
+
+# fill_in: from stdin, with what stands for something else.
+fill_in() {
+	sed -e "s#/tmp/ck#$T/ck#g; s#\([ '\"/:]\)/ck\b#\1$T/ck#g; s#/ck/\([0-9\$]\)#/ck/\1#g" -e "s/\b1234\b/$PID/g; s/\bPID\b/$PID/g" \
+		-e "s#\bDIR\b#${DIR:-DIR}#g; s#\(${DIR:-DIR}\)/N\b#\1#g" -e 's/ dst / dst /' -e "s/--address dst/--address 127.0.0.1/" \
+		-e "s/--port 7000/--port ${PORT:-7000}/" -e 's/--nofile=NUMBER:/--nofile=1024:/; s/=seconds/=60/; s/=number/=1/; s/=regexp/=./' \
+		-e 's/MODE=\.\.\./MODE=pre/; s/FLAVORS=\.\.\./FLAVORS=h/; s# \.\.\.$##; s#NAME\.\.\.#check#' -e "s#CRIU_SRC=dir#CRIU_SRC=$BUILD/criu-stock#"
+}
+
+# a_place: a directory from which the build is ./build, and programs that are found as if they were installed.
+a_place() {
+	mkdir "$T/top" "$T/bin" && ln -s "$BUILD" "$T/top/build" && ln -s "$CRIU" "$WPTRACK" "$T/bin" || die "cannot make a place"
+	cd "$T/top" || die "cd"
+	PATH=$T/bin:$PATH
+}
+
+# run_block FILE FIRST_LINE: all of it, as it stands; its output in $T/block.out
+run_block() {
+	"$COMMANDS" block "$TOP/$1" "$2" | fill_in >"$T/block"
+	# How many rounds a migration makes is not known before: the last directory is that of the dump.
+	[ "$1" != docs/migrate.md ] ||
+		sed -i "s#/ck/3\\b#/ck/\$(ls $T/ck | grep -x '[0-9]*' | sort -n | tail -n 1)#g" "$T/block"
+	[ -s "$T/block" ] || die "$1 has no block that begins with $2"
+	timeout -k 5 "$CRIU_TIMEOUT" bash -eu "$T/block" </dev/null >"$T/block.out" 2>&1 ||
+		die "$1: status $?: $(tail -n 3 "$T/block.out" | tr '\n' ' ')"
+}
+
+runs_on() {
+	ctl ready 1 || die "restored, but the program does not run"
+	verify_program "after the restore"
+	quit_program
+}
+
+five_minutes() {
+	a_place
+	start_tracked pagekeeper 1 --mib 8
+	run_block README.md "mkdir -p /tmp/ck/1 /tmp/ck/2 /tmp/ck/3"
+	runs_on
+	[ "$(stat_of "$T/ck/3" pages_skipped_parent)" -gt 0 ] || die "the dump is no increment"
+}
+
+one_command() {
+	a_place
+	start_tracked pagekeeper 1 --mib 8
+	run_block README.md "${RUN_BLOCKS[1]#*	}"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	restore_and_verify "$(find "$T/ck" -name core-\* -printf '%h\n' | head -n 1)"
+	quit_program
+}
+
+migrate_and_restore() {
+	a_place
+	export CRIU_LIBS_DIR=$PLUGINS
+	start_tracked pagekeeper 1 --mib 8
+	ctl pause || die "the program does not pause"
+	run_block docs/migrate.md "${RUN_BLOCKS[2]#*	}"
+	ctl resume || die "the restored program does not resume"
+	runs_on
+}
+
+# The other host is this one, with another directory in the place of /ck.
+migrate_to_a_server() {
+	a_place
+	export CRIU_LIBS_DIR=$PLUGINS
+	mkdir "$T/ck" "$T/dst" || die "mkdir"
+	cat >"$T/bin/ssh" <<-EOF
+		#!/bin/bash
+		shift
+		exec unshare -m bash -c 'mount --bind $T/dst $T/ck && eval "\$1"' ssh "\$*"
+	EOF
+	cat >"$T/bin/rsync" <<-EOF
+		#!/bin/bash
+		mkdir -p "$T/dst/\${4##*/ck/}" && cp -rn "\$3." "$T/dst/\${4##*/ck/}"
+	EOF
+	chmod 755 "$T/bin/ssh" "$T/bin/rsync"
+	PORT=$((20000 + RANDOM))
+	start_tracked pagekeeper 1 --mib 8
+	ctl pause || die "the program does not pause"
+	run_block docs/migrate.md "${RUN_BLOCKS[3]#*	}"
+	ctl resume || die "the restored program does not resume"
+	runs_on
+}
+
+manual_page() {
+	a_place
+	export CRIU_LIBS_DIR=$PLUGINS
+	mkdir -p "$T/ck/1" "$T/ck/2" "$T/ck/3" || die "mkdir"
+	start_tracked pagekeeper 1 --mib 8
+	criu pre-dump -t "$PID" -D "$T/ck/1" && criu pre-dump -t "$PID" -D "$T/ck/2" --prev-images-dir ../1 || die "pre-dump"
+	# A migration wants a directory of its own.
+	"$COMMANDS" block "$TOP/docs/wptrack.1" "${RUN_BLOCKS[4]#*	}" | grep -q '^wptrack migrate .* /tmp/ck ' || die "no migration"
+	fill_in() { sed "s/1234/$PID/g; /migrate/s#/tmp/ck#$T/m#; s#/tmp/ck#$T/ck#g"; }
+	run_block docs/wptrack.1 "${RUN_BLOCKS[4]#*	}"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	restore_and_verify "$(find "$T/m" -name core-\* -printf '%h\n' | head -n 1)"
+	quit_program
+}
+
+# ---------------------------------------------------------------- commands in the text
+
+# criu_knows COMMAND: the command, and each of its options.
+criu_knows() {
+	local word words
+
+	read -ra words <<<"$(sed 's/^[A-Z_]*=[^ ]* //' <<<"$1")"
+	for word in "${words[@]:1}"; do
+		case $word in
+		-L | --*) grep -qE -- "(^|[ |])${word%%=*}([ |,=\[]|$)" "$T/criu.help" || die "criu has no option $word: $1" ;;
+		[a-z]*) grep -qE -- "(criu|\||^ ) *$word|$word" "$T/criu.help" || die "criu has no command or value $word: $1" ;;
+		esac
+	done
+}
+
+# make_knows COMMAND: make -n does it.
+make_knows() {
+	# shellcheck disable=SC2086 # words
+	env -u MAKEFLAGS -u MAKELEVEL make -n -C "$TOP" BUILD="$BUILD" ${1#make} >"$T/out" 2>&1 </dev/null ||
+		die "$1: $(tail -n 2 "$T/out" | tr '\n' ' ')"
+}
+
+# tracked_again: commands release it.
+tracked_again() {
+	wptrack status --json | grep -q "\"pid\": $PID," && return
+	DIR=$T/$((ROUND += 1))
+	mkdir "$DIR" && criu pre-dump -t "$PID" -D "$DIR" >/dev/null 2>&1 || die "pre-dump"
+}
+
+# wptrack_does COMMAND: with what it works on; a name alone is a question for how it is used.
+wptrack_does() {
+	local rc command
+
+	tracked_again
+	# It says so itself, and the documents before it.
+	[ "$1" != "wptrack verify PID DIR" ] || kill -STOP "$PID"
+	if [ "$1" = "wptrack migrate PID DIR" ]; then
+		DIR=$T/m
+	fi
+	command=$(fill_in <<<"$1")
+	timeout -s INT -k 5 2 bash -c "$command" </dev/null >"$T/out" 2>&1
+	rc=$?
+	case "$rc $1" in
+	"0 "*) ;;
+	*" wptrack" | "2 wptrack "[a-z-]*) [[ $1 != *\ *\ * ]] && ! grep -q "unknown command" "$T/out" ;;
+	"124 wptrack dirty-rate PID") grep -q . "$T/out" ;;
+	*) false ;;
+	esac || die "$command: status $rc: $(tail -n 2 "$T/out" | tr '\n' ' ')"
+	kill -CONT "$PID" 2>/dev/null
+	[ "$DIR" != "$T/m" ] && return
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	restore_and_verify "$(find "$T/m" -name core-\* -printf '%h\n' | head -n 1)"
+	rm -r "$T/m"
+}
+
+# do_command COMMAND: fails for one that is of no known kind.
+do_command() {
+	[ -z "$(not_run "$1")" ] || return 0
+	case $1 in
+	make | make\ *) make_knows "$(fill_in <<<"$1")" ;;
+	criu | *criu\ [a-z]*) criu_knows "$1" ;;
+	wptrack | *"wptrack "*) wptrack_does "$1" ;;
+	wptrack-keeper) [ -x "$PLUGINS/wptrack-keeper" ] || die "there is no wptrack-keeper" ;;
+	"prlimit --pid PID"*) bash -c "$(fill_in <<<"$1")" || die "$1: status $?" ;;
+	"test/run.sh NAME...") [ -x "$TOP/test/run.sh" ] || die "there is no test/run.sh" ;;
+	"build/test/criu-pagemap DIR PID START END") (cd "$T/top" && bash -c "$(fill_in <<<"$1" | sed 's/START END/0 100000/')") >/dev/null || die "$1" ;;
+	*) return 1 ;;
+	esac
+}
+
+in_the_text() {
+	local file command
+
+	a_place
+	export CRIU_LIBS_DIR=$PLUGINS
+	criu --help >"$T/criu.help" 2>&1
+	start_tracked pagekeeper 1 --mib 8
+	while IFS=$'\t' read -r -u 9 file command; do
+		do_command "$command" || die "$file shows a command that is neither run nor listed here: $command"
+	done 9< <(cd "$TOP" && "$COMMANDS" inline "${DOCS[@]}")
+	[ -n "$command$file" ] || [ -s "$T/out" ] || die "no commands were found"
+	quit_program
+}
+
+blocks_are_known() {
+	local file line found=0
+
+	while IFS=$'\t' read -r -u 9 file line; do
+		found=$((found + 1))
+		[ -z "$(not_run "$line")" ] || continue
+		case $line in
+		make\ *)
+			"$COMMANDS" block "$TOP/$file" "$line" | sed 's/ *#.*//' >"$T/block"
+			! grep -vE '^make( |$)' "$T/block" || die "$file: a block of make has something else"
+			while read -r -u 8 line; do make_knows "$line"; done 8<"$T/block"
+			;;
+		*)
+			printf '%s\n' "${RUN_BLOCKS[@]}" | grep -qxF -- "$file	$line" ||
+				die "$file shows commands that are neither run nor listed here: $line"
+			;;
+		esac
+	done 9< <("$COMMANDS" blocks "${DOCS[@]}")
+	[ "$found" -ge "${#RUN_BLOCKS[@]}" ] || die "only $found blocks were found"
+}
+
+run_test every_block_of_commands_is_run_or_listed blocks_are_known
+run_test every_command_in_the_text_works_or_is_listed in_the_text
+run_test the_first_commands_of_the_readme_work five_minutes
+run_test the_rounds_in_one_command_work one_command
+run_test a_migration_and_its_restore_work_as_shown migrate_and_restore
+run_test a_migration_to_a_page_server_works_as_shown migrate_to_a_server
+run_test the_example_of_the_manual_page_works manual_page
+finish
