@@ -165,7 +165,10 @@ wptrack_does() {
 
 	tracked_again
 	# It says so itself, and the documents before it.
-	[ "$1" != "wptrack verify PID DIR" ] || kill -STOP "$PID"
+	if [ "$1" = "wptrack verify PID DIR" ]; then
+		kill -STOP "$PID"
+		wait_for 5 grep -q '^State:.T' "/proc/$PID/status" || die "it does not stop"
+	fi
 	if [ "$1" = "wptrack migrate PID DIR" ]; then
 		DIR=$T/m
 	fi
