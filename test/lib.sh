@@ -361,7 +361,7 @@ final_dump() {
 
 # pid_is_taken LOG: a pid of the program was somebody else's at the moment; that is nobody's fault.
 pid_is_taken() {
-	grep -qE 'Unable to create a thread: -17|Unable to fork.*File exists|clone.*File exists' "$1"
+	grep -qE 'Unable to create a thread: -17|Unable to fork.*File exists|Can.t fork for.*File exists|clone.*File exists' "$1"
 }
 
 # restore [DIR]: restore the program from the last round.

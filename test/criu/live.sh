@@ -224,19 +224,7 @@ direct_io() {
 
 # So may a server, into the pages of who reads without O_DIRECT.
 fuse() {
-	local rc
-
-	mkdir "$T/mnt" || die "mkdir"
-	"$TEST_BIN/fuse-file" "$T/mnt" >"$T/fuse.out" 2>&1 &
-	SERVER=$!
-	wait_for 5 eval 'grep -q ready "$T/fuse.out" || [ ! -e "/proc/$SERVER" ]'
-	if ! grep -q ready "$T/fuse.out"; then
-		wait "$SERVER"
-		rc=$?
-		[ "$rc" = 3 ] || die "no filesystem ($rc): $(cat "$T/fuse.out")"
-		skip "no FUSE here"
-	fi
-	echo "$T/mnt" >>"$T/mounts"
+	mount_fuse
 	start_program /usr/bin/python3 -c '
 import sys, time
 open_file = open(sys.argv[1] + "/mnt/file", "rb", buffering=0)
@@ -252,6 +240,44 @@ time.sleep(600)' "$T"
 	grep -q 'is stopped while it is collected' "$T/2/pre-dump.log" || die "a file that a server fills was not noticed"
 	[ "$(stat_of "$T/2" frozen_time)" -gt 0 ] || die "it was not stopped"
 	[ "$(stat_of "$T/2" pages_skipped_parent)" -gt 0 ] || die "nothing was left to the parent"
+	kill "$PID"
+	wait_for 5 session_is_gone "$PID" || die "it does not end"
+}
+
+# mount_fuse [PROGRAM]: its server's one file is $T/mnt/file. Sets SERVER.
+mount_fuse() {
+	local rc
+
+	mkdir "$T/mnt" || die "mkdir"
+	"$TEST_BIN/fuse-file" "$T/mnt" "$@" >"$T/fuse.out" 2>&1 &
+	SERVER=$!
+	wait_for 5 eval 'grep -q ready "$T/fuse.out" || [ ! -e "/proc/$SERVER" ]'
+	if ! grep -q ready "$T/fuse.out"; then
+		wait "$SERVER"
+		rc=$?
+		[ "$rc" = 3 ] || die "no filesystem ($rc): $(cat "$T/fuse.out")"
+		skip "no FUSE here"
+	fi
+	echo "$T/mnt" >>"$T/mounts"
+}
+
+# Who serves the executable of a tracked program may hang: nobody of ours asks it.
+hanging_server() {
+	local rc
+
+	mount_fuse /bin/sleep
+	start_program "$T/mnt/file" 600
+	mkdir "$T/1" || die "mkdir"
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/1" --track-mem --pre-dump-mode live ||
+		die "$(log_errors "$T/1/pre-dump.log")"
+	kill -STOP "$SERVER" || die "the server has gone"
+	DIR=$T/2
+	mkdir "$DIR"
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --pre-dump-mode live --prev-images-dir ../1
+	rc=$?
+	kill -CONT "$SERVER"
+	[ "$rc" = 0 ] || die "with a server that hangs the round ends with $rc: $(log_errors "$DIR/pre-dump.log")"
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 0 ] || die "nothing was left to the parent"
 	kill "$PID"
 	wait_for 5 session_is_gone "$PID" || die "it does not end"
 }
@@ -397,6 +423,7 @@ run_test a_tree_that_forks_all_the_time_can_be_pre_dumped forking
 run_test a_child_in_the_memory_of_its_parent_is_left_out guest
 run_test a_process_with_direct_io_is_stopped direct_io
 run_test a_process_that_a_server_writes_to_is_stopped fuse
+run_test a_server_of_an_executable_that_hangs_is_not_waited_for hanging_server
 run_test direct_io_that_begins_in_a_round_makes_the_next_one_full direct_io_meanwhile
 run_test live_rounds_to_a_page_server page_server
 run_test live_rounds_take_pages_out_of_their_parents dedup

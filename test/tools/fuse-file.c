@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * fuse-file DIR: mounts a filesystem there with one file, "file", a page of
- * letters that are not cached (FOPEN_DIRECT_IO), and serves it until it is
+ * fuse-file DIR [PROGRAM]: mounts a filesystem there with one file, "file", a page of
+ * letters that are not cached (FOPEN_DIRECT_IO), or a copy of PROGRAM, and serves it until it is
  * unmounted. Prints "ready" when it is there; exit status 3 when there is no FUSE.
  */
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -18,6 +19,10 @@
 #define FILE_NODE  2
 #define FILE_BYTES 4096
 #define NO_FUSE	   3
+
+/* What is in the file */
+static const char *content;
+static size_t content_bytes = FILE_BYTES;
 
 static char request[FUSE_MIN_READ_BUFFER + (1 << 20)] __attribute__((aligned(8)));
 
@@ -37,8 +42,8 @@ static struct fuse_attr attributes(uint64_t node)
 
 	return (struct fuse_attr){
 		.ino = node,
-		.size = is_file ? FILE_BYTES : 0,
-		.mode = is_file ? S_IFREG | 0644 : S_IFDIR | 0755,
+		.size = is_file ? content_bytes : 0,
+		.mode = is_file ? S_IFREG | 0755 : S_IFDIR | 0755,
 		.nlink = 1,
 		.blksize = 4096,
 	};
@@ -56,10 +61,9 @@ static void look_up(int fuse, const struct fuse_in_header *in, const char *name)
 
 static void serve(int fuse, const struct fuse_in_header *in, const void *arg)
 {
-	static char letters[FILE_BYTES];
 	const struct fuse_init_out init = { .major = FUSE_KERNEL_VERSION, .minor = 31, .max_write = 1 << 16 };
 	const struct fuse_attr_out attr = { .attr = attributes(in->nodeid) };
-	const struct fuse_open_out opened = { .open_flags = FOPEN_DIRECT_IO };
+	const struct fuse_open_out opened = { .open_flags = content_bytes == FILE_BYTES ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE };
 	const struct fuse_read_in *read_in = arg;
 	size_t left;
 
@@ -73,9 +77,8 @@ static void serve(int fuse, const struct fuse_in_header *in, const void *arg)
 	case FUSE_OPEN:
 		return answer(fuse, in->unique, 0, &opened, sizeof(opened));
 	case FUSE_READ:
-		memset(letters, 'F', sizeof(letters));
-		left = read_in->offset < FILE_BYTES ? FILE_BYTES - read_in->offset : 0;
-		return answer(fuse, in->unique, 0, letters, left < read_in->size ? left : read_in->size);
+		left = read_in->offset < content_bytes ? content_bytes - read_in->offset : 0;
+		return answer(fuse, in->unique, 0, content + read_in->offset, left < read_in->size ? left : read_in->size);
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
 		return;
@@ -87,15 +90,37 @@ static void serve(int fuse, const struct fuse_in_header *in, const void *arg)
 	}
 }
 
+static int take_content(const char *program)
+{
+	static char letters[FILE_BYTES];
+	struct stat st;
+	int fd;
+
+	if (!program) {
+		content = memset(letters, 'F', sizeof(letters));
+		return 0;
+	}
+	fd = open(program, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st))
+		return -1;
+	content_bytes = st.st_size;
+	content = mmap(NULL, content_bytes, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	return content == MAP_FAILED ? -1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	char options[96];
 	ssize_t len;
 	int fuse;
 
-	if (argc != 2) {
-		fprintf(stderr, "usage: fuse-file DIR\n");
+	if (argc != 2 && argc != 3) {
+		fprintf(stderr, "usage: fuse-file DIR [PROGRAM]\n");
 		return 2;
+	}
+	if (take_content(argv[2])) {
+		perror(argv[2]);
+		return 1;
 	}
 	fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (fuse < 0)
