@@ -164,6 +164,12 @@ bench: ## how long programs are stopped and slowed down, BENCH=regexp of section
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) QUICK=$(QUICK) TURNS=$(TURNS) BENCH=$(call squote,$(BENCH)) BENCH_DIR=$(call squote,$(BENCH_DIR)) \
 		/usr/bin/python3 test/bench/bench.py
 
+bench-kernels: ## soft-dirty bits beside ours, under a kernel that has both, emulated (root)
+	$(Q)scripts/deps.sh kernels
+	$(Q)$(MAKE) tests
+	$(Q)$(TEST_ENV) KERNELS=$(or $(KERNELS),6.12) TESTS=bench scripts/kernels.sh
+	$(Q)cat $(BUILD)/kernels/results/$(or $(KERNELS),6.12)/bench.log
+
 bench-sparse: tests ## what sparse mappings cost, against plain memory (root, long)
 	$(Q)$(TEST_ENV) WRITE_DOCS=$(WRITE_DOCS) test/bench/bench-sparse.sh
 
@@ -219,7 +225,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls check-kernels fuzz torture zdtm zdtm-all bench bench-sparse demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls check-kernels fuzz torture zdtm zdtm-all bench bench-kernels bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------

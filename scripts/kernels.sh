@@ -44,9 +44,9 @@ in_guest()
 	local log begin=$SECONDS rc
 
 	log=$(file_of "$1" "$2")
-	mkdir -p "$dir/share/$1" "$(dirname "$log")"
-	VM_TIMEOUT=${VM_TIMEOUT:-7200} BUILD='' "$top/test/kernels/vm.sh" "$dir/$1" "$dir/share/$1" \
-		"BUILD=$(printf %q "$BUILD") bash $(printf %q "$top/test/kernels/guest.sh") $(printf %q "$2")" >"$log.new" 2>"$log.err" </dev/null
+	mkdir -p "$(dirname "$log")"
+	VM_TIMEOUT=${VM_TIMEOUT:-7200} "$top/test/kernels/vm.sh" "$dir/$1" "$share" \
+		"TURNS=${TURNS:-} BUILD=$(printf %q "$BUILD") bash $(printf %q "$top/test/kernels/guest.sh") $(printf %q "$2")" >"$log.new" 2>"$log.err" </dev/null
 	rc=$?
 	printf 'ended: %d after %d s on %s\n' "$rc" $((SECONDS - begin)) "$(date -u +%F)" >>"$log.new"
 	mv "$log.new" "$log"
@@ -76,7 +76,10 @@ one()
 prepare()
 {
 	mkdir -p "$dir"
-	gcc -static -O1 -Wall -Wextra -Werror -o "$dir/guest-init" "$top/test/kernels/guest-init.c" || die "no init for guests"
+	share=$(mktemp -d "$dir/share.XXXXXX") || die "no directory to share with guests"
+	trap 'rm -rf "$share"' EXIT
+	gcc -static -O1 -Wall -Wextra -Werror -o "$share/guest-init" "$top/test/kernels/guest-init.c" &&
+		mv "$share/guest-init" "$dir/guest-init" || die "no init for guests"
 }
 
 # ---------------------------------------------------------------- docs/kernels.md

@@ -118,11 +118,11 @@ class Bench:
             return str(err)
         return " | ".join(lines[-3:])
 
-    def run_criu(self, criu, directory, *arguments, may_fail=False):
+    def run_criu(self, criu, directory, *arguments, plugins=None, may_fail=False):
         """Run criu. Return: microseconds, or None when it fails and may do so."""
         argv = [criu, *arguments, "-D", directory, "-v1", "-o", "criu.log"]
         if criu != self.stock:
-            argv += ["-L", self.plugins]
+            argv += ["-L", plugins or self.plugins]
         start = time.monotonic()
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL)
@@ -204,6 +204,7 @@ class Chain:
         self.bench = bench
         self.program = program
         self.dirs = []
+        self.plugins = None  # the bench's
 
     def round(self, mode=None, kind="pre-dump", *options):
         """One more. Return: its statistics, with wall_us, gap_us if the program has one, and bytes."""
@@ -214,7 +215,7 @@ class Chain:
         if self.dirs:
             arguments += ["--prev-images-dir", os.path.join("..", os.path.basename(self.dirs[-1]))]
         self.dirs.append(directory)
-        return dumped(self.bench, self.bench.criu, self.program, directory, arguments)
+        return dumped(self.bench, self.bench.criu, self.program, directory, arguments, self.plugins)
 
     def final(self):
         """The dump that ends the program."""
@@ -232,11 +233,11 @@ class Chain:
         self.dirs = []
 
 
-def dumped(bench, criu, program, directory, arguments):
+def dumped(bench, criu, program, directory, arguments, plugins=None):
     watched = hasattr(program, "reset_gap")
     if watched:
         program.reset_gap()
-    wall_us = bench.run_criu(criu, directory, *arguments)
+    wall_us = bench.run_criu(criu, directory, *arguments, plugins=plugins)
     result = bench.stats(directory)
     result["wall_us"] = wall_us
     result["bytes"] = images_bytes(directory)
