@@ -104,6 +104,11 @@ table()
 	printf '\n## Linux %s\n\n' "$(fact release "$1")"
 	printf 'From the suite %s. Memory is tracked by %s; without the plugin by %s. Huge pages: %s.\n\n' "$(cat "$dir/$1/suite")" \
 		"$(fact tracker "$1")" "$(fact 'without the plugin' "$1")" "$(fact 'huge pages' "$1")"
+	if [ -n "$(fact 'memory that is not registered reads as written' "$1")" ]; then
+		printf 'What reads as written though nobody has written it (test/kernel/written.c): holes of registered memory: %s; ' \
+			"$(fact 'holes of registered memory that read as written' "$1")"
+		printf 'memory that is not registered: %s.\n\n' "$(fact 'memory that is not registered reads as written' "$1")"
+	fi
 	printf '| test | passed | failed | skipped | ended | remarks |\n|---|---|---|---|---|---|\n'
 	for test in $all_tests; do
 		log=$(file_of "$1" "$test")
