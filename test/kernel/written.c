@@ -174,6 +174,42 @@ static void holes_do_not_count_as_armed(void)
 	CHECK_EQ(pages, PAGES - 3);
 }
 
+/* A huge page that was armed is given back: a hole above the page tables. Return: where it was, NULL without huge pages. */
+static char *dropped_huge_page(struct area *a)
+{
+	struct found found;
+	char *huge;
+
+	if (area_start(a, 2 * HUGE, 0, false))
+		return NULL;
+	huge = (char *)(((uintptr_t)a->mem + HUGE - 1) & ~(HUGE - 1));
+	if (madvise(huge, HUGE, MADV_HUGEPAGE))
+		return NULL;
+	memset(huge, 1, HUGE);
+	if (collect(a, &found) || found.written != HUGE / PAGE || madvise(huge, HUGE, MADV_DONTNEED))
+		return NULL;
+	return huge;
+}
+
+static void a_dropped_huge_page_is_a_hole_as_any(void)
+{
+	struct found found;
+	char *huge;
+	AREA(a);
+
+	huge = dropped_huge_page(&a);
+	if (!huge)
+		SKIP("no transparent huge pages here");
+	CHECK_FOUND(a, 0, 0);
+	CHECK(!is_marked(&a, huge) && !is_marked(&a, huge + 100 * PAGE));
+	huge[100 * PAGE] = 2;
+	CHECK_EQ(collect(&a, &found), 0);
+	/* The kernel may bring all of it back. */
+	CHECK(found.written >= 1);
+	CHECK_EQ(found.clean, 0);
+	CHECK_FOUND(a, 0, found.written);
+}
+
 /* What is not registered is dirty, whether it reads as written or not. */
 static void memory_that_is_not_registered_is_never_clean(void)
 {
@@ -240,15 +276,19 @@ static void a_shared_page_whose_entry_is_gone_is_not_reported(void)
 static void take_notes(void)
 {
 	char *other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const char *huge;
 	AREA(a);
+	AREA(b);
 
 	collector = wptrack_pagemap_collect;
 	if (other == MAP_FAILED || area_with_holes(&a))
 		return;
 	*other = 1;
-	printf("NOTE holes of registered memory that read as written: dropped %d, dropped before %d, beside pages %d, far %d\n",
+	huge = dropped_huge_page(&b);
+	printf("NOTE holes of registered memory that read as written: dropped %d, dropped before %d, beside pages %d, far %d, huge %d\n",
 	       reads_as_written(&a, page(&a, DROPPED_ARMED)), reads_as_written(&a, page(&a, DROPPED_FRESH)),
-	       reads_as_written(&a, page(&a, NEVER)), reads_as_written(&a, page(&a, FAR)));
+	       reads_as_written(&a, page(&a, NEVER)), reads_as_written(&a, page(&a, FAR)),
+	       huge ? reads_as_written(&b, huge) : -1);
 	printf("NOTE memory that is not registered reads as written: %d\n", reads_as_written(&a, other));
 	munmap(other, PAGE);
 }
@@ -265,6 +305,7 @@ BOTH(holes_are_not_reported_whatever_they_read_as)
 BOTH(holes_are_not_armed_by_a_collect)
 BOTH(a_hole_that_is_written_is_reported_once)
 BOTH(a_marked_hole_that_is_written_is_reported)
+BOTH(a_dropped_huge_page_is_a_hole_as_any)
 BOTH(memory_that_is_not_registered_is_never_clean)
 BOTH(memory_that_lost_its_registration_is_never_clean)
 
@@ -281,6 +322,8 @@ int main(int argc, char **argv)
 		TEST(a_marked_hole_that_is_written_is_reported_by_changes),
 		TEST(holes_are_no_written_bytes),
 		TEST(holes_do_not_count_as_armed),
+		TEST(a_dropped_huge_page_is_a_hole_as_any),
+		TEST(a_dropped_huge_page_is_a_hole_as_any_by_changes),
 		TEST(memory_that_is_not_registered_is_never_clean),
 		TEST(memory_that_is_not_registered_is_never_clean_by_changes),
 		TEST(memory_that_lost_its_registration_is_never_clean),
