@@ -16,7 +16,9 @@ set -u
 WORKLOAD=${WORKLOAD:-asan}
 MIB=${MIB:-256}
 ROUNDS=${ROUNDS:-3}
-RATE=1000
+# A round takes its time, in which the program goes on: on a slow machine it is to write no more than on another.
+RATE=$((1000 / TIME_SCALE))
+[ "$RATE" -ge 100 ] || RATE=100
 PAGES_BETWEEN=1000
 # Page tables may grow this much through being tracked, in percent.
 PTE_GROWTH_PERCENT=1
