@@ -96,6 +96,15 @@ remarks()
 		sed 's/^ *1 //; s/^ *\([0-9]*\) \(skipped\)/\1 \2/; s/|/\\|/g' | awk '{ printf "%s%s", sep, $0; sep = "; " }'
 }
 
+# all_and_more KERNEL: all tests, and what else has results of that kernel: parts of files.
+all_and_more()
+{
+	{
+		printf '%s\n' $all_tests
+		find "$dir/results/$1" -name '*.log' ! -name facts.log -printf '%f\n' | sed 's/\.log$//' | sort
+	} | awk '!seen[$0]++'
+}
+
 # table KERNEL
 table()
 {
@@ -110,7 +119,7 @@ table()
 		printf 'memory that is not registered: %s.\n\n' "$(fact 'memory that is not registered reads as written' "$1")"
 	fi
 	printf '| test | passed | failed | skipped | ended | remarks |\n|---|---|---|---|---|---|\n'
-	for test in $all_tests; do
+	for test in $(all_and_more "$1"); do
 		log=$(file_of "$1" "$test")
 		if [ -f "$log" ]; then
 			printf '| %s | %d | %d | %d | %s | %s |\n' "$test" "$(lines PASS "$log")" "$(lines FAIL "$log")" "$(lines SKIP "$log")" \
