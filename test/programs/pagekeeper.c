@@ -91,7 +91,7 @@ static struct {
 	unsigned long mib, rate, threads, children;
 	bool spin;
 	const char *control, *direct;
-} opt = { .mib = 256, .rate = 2000, .threads = 1 };
+} opt = { .mib = 256, .threads = 1 };
 
 static struct control *ctl;
 static struct control_slot *slot;
@@ -472,6 +472,15 @@ static unsigned long parse_number(const char *arg, unsigned long min, unsigned l
 	return n;
 }
 
+/* Pages a second. Rounds take longer on a slow machine, and the program is to write about as much in them. */
+static unsigned long usual_rate(void)
+{
+	const char *scale = getenv("TIME_SCALE"); /* scripts/time-scale.sh */
+	const int times = scale ? atoi(scale) : 1;
+
+	return times > 10 ? 200 : times > 1 ? 2000 / (unsigned long)times : 2000;
+}
+
 static void parse_options(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -482,6 +491,7 @@ static void parse_options(int argc, char **argv)
 	};
 	int o;
 
+	opt.rate = usual_rate();
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (o == 'm')
 			opt.mib = parse_number(optarg, 1, 65536);
