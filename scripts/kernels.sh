@@ -5,7 +5,7 @@
 #
 #   KERNELS="6.1 6.12 7.2 7.3"   scripts/kernels-fetch.sh knows these
 #   TESTS="kernel chain ..."     test/kernels/guest.sh says what can be named
-#   WRITE_DOCS=1                 write docs/kernels.md, of all results in BUILD/kernels/results
+#   WRITE_DOCS=1                 write docs/kernels.md, of all results in BUILD/kernels/results; with KERNELS=" " that alone
 #   BUILD=dir                    what is built, and where kernels and results go
 #
 # Prints a line for each test of each kernel, and those that failed.
@@ -140,6 +140,7 @@ write_docs()
 	done
 }
 
+[ ${#kernels[@]} -gt 0 ] && [ ${#tests[@]} -gt 0 ] || [ -n "${WRITE_DOCS:-}" ] || die "nothing is to be run"
 prepare
 for kernel in "${kernels[@]}"; do
 	"$top/scripts/kernels-fetch.sh" "$kernel" "$dir/$kernel" || die "no Linux $kernel"

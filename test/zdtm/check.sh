@@ -4,8 +4,15 @@
 # What `make check` runs of zdtm; docs/testing.md says why these.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=../lib.sh
+. "$here/test/lib.sh"
 export ZDTM_LINES=1
 failed=0
+lacks=$(kernel_lacks)
+if [ -n "$lacks" ]; then
+	echo "SKIP zdtm: $lacks"
+	exit 0
+fi
 
 zdtm()
 {
