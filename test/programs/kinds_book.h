@@ -206,6 +206,8 @@ static inline void rows_move(struct state *s, unsigned int first, unsigned int n
 static inline const char *row_want(const struct state *s, const struct row *r)
 {
 	bool pre_dump = book->round != ROUND_DUMP, shut = r->flags & SHUT;
+	/* In live mode it is the same of what has to be read, where the kernel lets only a debugger get at it. */
+	const char *dumped = shut && pre_dump && book->mode == LIVE && book->shut_to_others ? "absent" : "dumped";
 
 	/* A restore fills what wants huge pages before it says so: where they are given unasked, with huge pages. */
 	if (!(r->flags & POPULATED) && s->wants_huge && book->unasked_huge && book->round >= ROUND_RESTORED)
@@ -215,21 +217,18 @@ static inline const char *row_want(const struct state *s, const struct row *r)
 	/* What is not tracked is left to the dump in this mode. */
 	if (s->kind != TRACKED && !(s->kind == FOREIGN && book->round >= ROUND_RESTORED))
 		return pre_dump && book->mode == LIVE ? "absent" : "dumped";
-	/*
-	 * CRIU reads from outside in this mode, which can't get at it; at the dump it takes it as it is.
-	 * So it is in live mode, where the kernel lets only a debugger get at it (proc_mem.force_override).
-	 */
-	if (shut && pre_dump && (book->mode == READ || (book->mode == LIVE && book->shut_to_others)))
+	/* CRIU reads from outside in this mode, which can't get at it; at the dump it takes it as it is. */
+	if (shut && pre_dump && book->mode == READ)
 		return "absent";
 	if (shut && !pre_dump)
 		return "dumped";
 	if (book->round <= book->full_until || book->round == ROUND_RESTORED)
-		return "dumped";
+		return dumped;
 	if (r->flags & FREED)
 		return "unchanged";
 	if (r->flags & TOUCHED)
 		return "populated";
-	return (r->flags & (HAD | DIRTY)) == HAD ? "parent" : "dumped";
+	return (r->flags & (HAD | DIRTY)) == HAD ? "parent" : dumped;
 }
 
 /* The round is over: what it has is what the next one can leave to it. */
