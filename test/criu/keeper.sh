@@ -134,6 +134,37 @@ show_nothing() {
 	[ "$(wc -l <"$T/out")" = 1 ] || die "not one line: $(cat "$T/out")"
 }
 
+# In another pid namespace, with the same keeper, a process has the number of one that is tracked: neither is taken for
+# the other.
+same_number_elsewhere() {
+	local i
+
+	start_tracked pagekeeper 1 --mib 8
+	pre_dump
+	mkdir "$T/inner" || die "mkdir"
+	cat >"$T/inner.sh" <<-EOF
+		echo $((PID - 1)) >/proc/sys/kernel/ns_last_pid
+		sleep 60 </dev/null >/dev/null 2>&1 &
+		[ \$! = $PID ] || { echo "pid \$!"; exit 3; }
+		for round in 1 2; do
+			mkdir $T/inner/\$round
+			"$CRIU" pre-dump -t $PID -D $T/inner/\$round --track-mem -L "$PLUGINS" -v4 -o pre-dump.log \
+				\$([ \$round = 1 ] || echo --prev-images-dir ../1) || exit 4
+		done
+		kill $PID
+	EOF
+	timeout 60 unshare --pid --fork --kill-child --mount --mount-proc bash "$T/inner.sh" >"$T/inner.out" 2>&1 </dev/null
+	i=$?
+	[ "$i" = 0 ] || die "in the inner namespace ($i): $(tail -n 2 "$T/inner.out") $(log_errors "$T/inner/1/pre-dump.log")"
+	[ "$(stat_of "$T/inner/2" pages_skipped_parent)" -gt 0 ] || die "the inner round 2 is full"
+	write_pages 100
+	pre_dump
+	assert_incremental
+	final_dump
+	restore_and_verify
+	quit_program
+}
+
 run_test the_keeper_holds_nothing_of_its_caller holds_nothing
 run_test the_keeper_leaves_when_the_program_quits leaves_with_program
 run_test the_keeper_leaves_when_the_program_is_killed leaves_with_killed_program
@@ -141,6 +172,7 @@ run_test the_keeper_leaves_after_the_dump leaves_after_dump
 run_test the_keeper_stays_for_the_other_program stays_for_the_other
 run_test status_lists_what_is_tracked status_lists
 run_test status_without_a_keeper_is_no_error status_without_keeper
+run_test a_process_of_another_pid_namespace_with_the_same_number_is_another_one same_number_elsewhere
 run_test releasing_what_is_not_tracked_is_an_error release_unknown
 run_test show_prints_every_generation show_generations
 run_test show_without_a_record_is_an_error show_nothing
