@@ -15,7 +15,7 @@ export LC_ALL=C
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$(realpath "${BUILD:-$top/build}")
 all_kernels="7.3 6.12 7.2 6.1"
-all_tests="kernel check chain live decisions before-stop unseen vma-flags soft-dirty demo-plain demo-asan demo-msan interrupted"
+all_tests="kernel check pins races chain live decisions before-stop unseen vma-flags soft-dirty demo-plain demo-asan demo-msan interrupted"
 read -ra kernels <<<"${KERNELS:-$all_kernels}"
 read -ra tests <<<"${TESTS:-$all_tests}"
 dir=$BUILD/kernels

@@ -26,9 +26,11 @@ not_run() {
 	case $1 in
 	git\ *) echo "it works on a CRIU tree of somebody's, or on this one" ;;
 	"gdb -p PID"*) echo "removes what only two kills at the worst moment leave behind (interrupted.sh)" ;;
-	"wptrack:"* | "wptrack verify:" | *", run it by hand to see why") echo "a message, no command" ;;
+	"wptrack:"* | "wptrack verify:" | "wptrack migrate:"* | *", run it by hand to see why") echo "a message, no command" ;;
 	"kill -CONT") echo "to be filled in with the keeper's pid (keeper.sh)" ;;
 	"test/fuzz/run.sh --merge DIR") echo "changes the corpus" ;;
+	test/criu/*.sh | test/kernels/*.sh\ *) echo "a test of its own" ;;
+	"ROUND  "*) echo "what migrate prints" ;;
 	"criu swrk") echo "is not for people: rpc.sh" ;;
 	esac
 }
