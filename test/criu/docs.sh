@@ -149,8 +149,8 @@ criu_knows() {
 
 # make_knows COMMAND: make -n does it.
 make_knows() {
-	# shellcheck disable=SC2086 # words
-	env -u MAKEFLAGS -u MAKELEVEL make -n -C "$TOP" BUILD="$BUILD" ${1#make} >"$T/out" 2>&1 </dev/null ||
+	# In words as a shell makes them of it
+	eval "env -u MAKEFLAGS -u MAKELEVEL make -n -C \"\$TOP\" BUILD=\"\$BUILD\" ${1#make}" >"$T/out" 2>&1 </dev/null ||
 		die "$1: $(tail -n 2 "$T/out" | tr '\n' ' ')"
 }
 
