@@ -128,7 +128,7 @@ criu-stock: $(STOCK_BIN) ## the same CRIU without the patches, which tests compa
 
 tests: all $(TEST_BIN) criu-stock ## build what the tests run, run nothing
 
-check: ## all tests (root, long: up to 45 minutes)
+check: ## all tests (root, long)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
 	$(Q)$(RUN_CHECKS) $(CHECK_CRIU) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_FUZZ) $(CHECK_TORTURE) $(CHECK_ZDTM)
