@@ -64,91 +64,72 @@ int wptrack_pagemap_open(pid_t pid)
 	return fd < 0 ? -errno : fd;
 }
 
-int wptrack_pagemap_is_armable(int pagemap_fd, uint64_t start)
+/*
+ * The first page that matches, of @arg's range and categories, which is all that it has to have. A pure read.
+ * @ret:	its address, or NULL
+ *
+ * Return: 0, -ENOENT when there is none, or -errno.
+ */
+static int find_first(int pagemap_fd, struct pm_scan_arg arg, uint64_t *ret)
 {
 	struct page_region reg;
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.start = start,
-		.end = start + PAGE_BYTES,
-		.vec = (uintptr_t)&reg,
-		.vec_len = 1,
-		.category_mask = PAGE_IS_WPALLOWED,
-		.return_mask = PAGE_IS_WPALLOWED,
-	};
-	int ret;
-
-	ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
-	return ret < 0 ? -errno : ret;
-}
-
-int wptrack_pagemap_find(int pagemap_fd, uint64_t start, uint64_t end, bool armable, uint64_t *ret)
-{
-	struct page_region reg;
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.start = start,
-		.end = end,
-		.vec = (uintptr_t)&reg,
-		.vec_len = 1,
-		.max_pages = 1,
-		.category_inverted = armable ? 0 : PAGE_IS_WPALLOWED,
-		.category_mask = PAGE_IS_WPALLOWED,
-		.return_mask = PAGE_IS_WPALLOWED,
-	};
 	int found;
 
-	if (start >= end)
-		return -ENOENT;
+	arg.size = sizeof(arg);
+	arg.vec = (uintptr_t)&reg;
+	arg.vec_len = 1;
+	arg.max_pages = 1;
+	arg.return_mask = arg.category_mask;
 	found = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
 	if (found < 0)
 		return -errno;
 	if (!found)
 		return -ENOENT;
-	*ret = reg.start;
+	if (ret)
+		*ret = reg.start;
 	return 0;
 }
 
-int wptrack_pagemap_find_unmarked(int pagemap_fd, uint64_t start, uint64_t end, uint64_t *ret)
+/* Does one page match? Return: 1, 0 or -errno. */
+static int matches(int pagemap_fd, uint64_t page, struct pm_scan_arg arg)
 {
-	struct page_region reg;
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.start = start,
-		.end = end,
-		.vec = (uintptr_t)&reg,
-		.vec_len = 1,
-		.max_pages = 1,
-		/* This alone, as the kernel has a faster way to look for it; a hole counts as written. */
-		.category_mask = PAGE_IS_WRITTEN,
-		.return_mask = PAGE_IS_WRITTEN,
-	};
-	int found = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+	int err;
 
-	if (found < 0)
-		return -errno;
-	if (!found)
-		return -ENOENT;
-	*ret = reg.start;
-	return 0;
+	arg.start = page;
+	arg.end = page + PAGE_BYTES;
+	err = find_first(pagemap_fd, arg, NULL);
+	return err == -ENOENT ? 0 : err ? err : 1;
+}
+
+int wptrack_pagemap_is_armable(int pagemap_fd, uint64_t start)
+{
+	return matches(pagemap_fd, start, (struct pm_scan_arg){ .category_mask = PAGE_IS_WPALLOWED });
 }
 
 int wptrack_pagemap_is_marked(int pagemap_fd, uint64_t page)
 {
-	struct page_region reg;
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.start = page,
-		.end = page + PAGE_BYTES,
-		.vec = (uintptr_t)&reg,
-		.vec_len = 1,
-		.category_inverted = PAGE_IS_WRITTEN,
-		.category_mask = PAGE_IS_WRITTEN,
-		.return_mask = PAGE_IS_WRITTEN,
-	};
-	int ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+	return matches(pagemap_fd, page,
+		       (struct pm_scan_arg){ .category_inverted = PAGE_IS_WRITTEN, .category_mask = PAGE_IS_WRITTEN });
+}
 
-	return ret < 0 ? -errno : ret;
+int wptrack_pagemap_find(int pagemap_fd, uint64_t start, uint64_t end, bool armable, uint64_t *ret)
+{
+	struct pm_scan_arg arg = {
+		.start = start,
+		.end = end,
+		.category_inverted = armable ? 0 : PAGE_IS_WPALLOWED,
+		.category_mask = PAGE_IS_WPALLOWED,
+	};
+
+	return start < end ? find_first(pagemap_fd, arg, ret) : -ENOENT;
+}
+
+int wptrack_pagemap_find_unmarked(int pagemap_fd, uint64_t start, uint64_t end, uint64_t *ret)
+{
+	/* This category alone, as the kernel has a faster way to look for it; a hole counts as written. */
+	const struct pm_scan_arg arg = { .start = start, .end = end, .category_mask = PAGE_IS_WRITTEN };
+
+	return find_first(pagemap_fd, arg, ret);
 }
 
 int wptrack_pagemap_armed(int pagemap_fd, uint64_t start, uint64_t end, struct page_region *regs,
