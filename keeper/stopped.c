@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "stopped.h"
 
@@ -89,6 +90,18 @@ bool wptrack_proc_is_stopped(pid_t pid)
 	if (dir)
 		closedir(dir);
 	return any && all;
+}
+
+bool wptrack_proc_await_stopped(pid_t pid, unsigned int for_ms)
+{
+	static const unsigned int nap_ms = 10;
+
+	for (unsigned int waited_ms = 0; !wptrack_proc_is_stopped(pid); waited_ms += nap_ms) {
+		if (waited_ms >= for_ms)
+			return false;
+		nanosleep(&(struct timespec){ .tv_nsec = nap_ms * 1000000L }, NULL);
+	}
+	return true;
 }
 
 uint32_t wptrack_proc_innermost_pid(pid_t pid)

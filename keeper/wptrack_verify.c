@@ -33,6 +33,8 @@
 
 /* Ranges that are told one by one; the pages of the others are only counted. */
 #define WRONG_SHOWN 100
+/* A SIGSTOP has that long to take effect. */
+#define STOP_TAKES_MS 2000
 
 enum wrong_kind {
 	WRONG_CONTENT,
@@ -475,7 +477,7 @@ static int verify_opened(struct verification *v)
 {
 	int err;
 
-	if (!wptrack_proc_is_stopped(v->opt.pid))
+	if (!wptrack_proc_await_stopped(v->opt.pid, STOP_TAKES_MS))
 		return cannot("process %" PRId32 " runs: stop it first (kill -STOP %" PRId32 ")", v->opt.pid,
 			      v->opt.pid);
 	if (!v->opt.image_id)

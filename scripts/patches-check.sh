@@ -135,7 +135,7 @@ check_fields()
 
 	while IFS= read -r line; do
 		complain "images" "$line"
-	done < <("$top/scripts/proto-numbers.sh" "$work/base" "$tree" || true)
+	done < <("$top/scripts/proto-numbers.sh" "$work/base" "$tree")
 }
 
 main()

@@ -263,6 +263,25 @@ exact_untracked() {
 	quit_program
 }
 
+# has_opened PID FILE
+has_opened() {
+	[[ $(readlink "/proc/$1/fd/"* 2>/dev/null) == *"$2"* ]]
+}
+
+# A signal takes effect a moment after kill(1) has returned.
+a_late_stop() {
+	local verifier
+
+	three_rounds pagekeeper 1 --mib 8
+	timeout -k 5 60 "$WPTRACK" verify "$PID" "$DIR" >"$T/out" 2>&1 &
+	verifier=$!
+	wait_for 10 has_opened "$(pgrep -P "$verifier")" "/proc/$PID/mem" || die "the process was not opened"
+	stop_program
+	wait "$verifier" || die "stopped while it was waited for: $(cat "$T/out")"
+	continue_program
+	quit_program
+}
+
 refusals() {
 	three_rounds pagekeeper 1 --mib 8 --threads 2
 	refused "$PID" "$DIR"
@@ -370,6 +389,7 @@ run_test a_frozen_process_is_accepted frozen
 run_test a_stopped_process_is_what_was_dumped exact
 run_test a_stopped_sanitized_process_is_what_was_dumped exact_sanitized
 run_test without_tracking_there_is_no_verdict_but_an_exact_one exact_untracked
+run_test a_stop_may_take_a_moment a_late_stop
 run_test what_cannot_be_judged_is_refused refusals
 run_test writes_that_nobody_sees_are_not_judged asynchronous_io
 run_test images_are_those_of_the_pid_in_the_namespace pid_namespace

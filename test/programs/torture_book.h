@@ -267,6 +267,32 @@ static bool read_page(int mem_fd, const void *at, void *buf)
 	return pread(mem_fd, buf, PAGE, (off_t)(uintptr_t)at) == PAGE;
 }
 
+/*
+ * Before a call that takes content away: a round may be made when it is gone and
+ * what comes after the call has not been entered yet. What was wanted goes to
+ * @was, unless that is NULL.
+ */
+static void doubt(struct worker *w, unsigned int at, unsigned int n, struct oracle_want *was)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		struct oracle_want want = want_of(w, at + i);
+
+		if (was)
+			was[i] = want;
+		if (want.state != ORACLE_DATA)
+			continue;
+		want.state = ORACLE_MAYBE;
+		set_want(w, at + i, want);
+	}
+}
+
+/* The call has failed, or left this alone. */
+static void trust(struct worker *w, unsigned int at, unsigned int n, const struct oracle_want *was)
+{
+	for (unsigned int i = 0; i < n; i++)
+		set_want(w, at + i, was[i]);
+}
+
 /* After a call that has failed half-way: each page is as before or fresh; anything else is wrong. */
 static void settle(struct worker *w, unsigned int at, unsigned int n)
 {

@@ -76,6 +76,7 @@ static void op_map(struct worker *w, unsigned int at, unsigned int n)
 	if (below(w, 2))
 		n = n * 4 > PAGES - at ? PAGES - at : n * 4;
 	disturb_run(w, at, n);
+	doubt(w, at, n, NULL);
 	mem = mmap(addr(w, at), (size_t)n * PAGE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_FIXED | (anon ? MAP_ANONYMOUS : 0) | (below(w, 2) ? MAP_NORESERVE : 0),
 		   anon ? -1 : conf.data_fd, anon ? 0 : (off_t)file * PAGE);
@@ -91,6 +92,7 @@ static void op_map(struct worker *w, unsigned int at, unsigned int n)
 
 static void op_unmap(struct worker *w, unsigned int at, unsigned int n)
 {
+	doubt(w, at, n, NULL);
 	if (munmap(addr(w, at), (size_t)n * PAGE))
 		found_bad(w, at, "munmap failed");
 	for (unsigned int i = at; i < at + n; i++) {
@@ -102,12 +104,12 @@ static void op_unmap(struct worker *w, unsigned int at, unsigned int n)
 /* A move that fails may have been done in part, so the kernel is asked what is where. */
 static void move_pages_to(struct worker *w, unsigned int at, unsigned int to, unsigned int n)
 {
-	struct oracle_want from[MAX_RANGE];
+	struct oracle_want from[MAX_RANGE], target[MAX_RANGE];
 
-	for (unsigned int i = 0; i < n; i++)
-		from[i] = want_of(w, at + i);
 	disturb_run(w, at, n);
 	disturb_run(w, to, n);
+	doubt(w, at, n, from);
+	doubt(w, to, n, target);
 	if (mremap(addr(w, at), (size_t)n * PAGE, (size_t)n * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, addr(w, to)) ==
 		    MAP_FAILED &&
 	    errno == EFAULT && all_mapped(w, at, n))
@@ -119,7 +121,11 @@ static void move_pages_to(struct worker *w, unsigned int at, unsigned int to, un
 			set_want(w, at + i, (struct oracle_want){ .map = ORACLE_NONE });
 			note(w, at + i, true);
 			note(w, to + i, true);
-		} else if (!kernel_has(w, to + i)) {
+			continue;
+		}
+		trust(w, at + i, 1, &from[i]);
+		trust(w, to + i, 1, &target[i]);
+		if (!kernel_has(w, to + i)) {
 			set_want(w, to + i, (struct oracle_want){ .map = ORACLE_NONE });
 			note(w, to + i, true);
 		}
@@ -161,15 +167,19 @@ static void op_return(struct worker *w, unsigned int at, unsigned int n)
 static void op_dontunmap(struct worker *w, unsigned int at, unsigned int n)
 {
 	unsigned int to = below(w, PAGES - 1);
-	struct oracle_want from = want_of(w, at), fresh = from;
+	struct oracle_want from = want_of(w, at), fresh = from, target;
 
 	(void)n;
 	if (to == at || from.map != ORACLE_ANON)
 		return;
 	disturb_run(w, at, 1);
 	disturb_run(w, to, 1);
+	doubt(w, at, 1, NULL);
+	doubt(w, to, 1, &target);
 	if (mremap(addr(w, at), PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, addr(w, to)) ==
 	    MAP_FAILED) {
+		trust(w, at, 1, &from);
+		trust(w, to, 1, &target);
 		if (!kernel_has(w, to)) {
 			set_want(w, to, (struct oracle_want){ .map = ORACLE_NONE });
 			note(w, to, true);

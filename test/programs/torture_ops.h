@@ -28,18 +28,24 @@ static void op_protect(struct worker *w, unsigned int at, unsigned int n)
 
 static void op_dontneed(struct worker *w, unsigned int at, unsigned int n)
 {
+	struct oracle_want was[MAX_RANGE];
+
 	if (!all_mapped(w, at, n))
 		return;
 	munlock(addr(w, at), (size_t)n * PAGE);
+	doubt(w, at, n, was);
 	if (madvise(addr(w, at), (size_t)n * PAGE, MADV_DONTNEED)) {
+		trust(w, at, n, was);
 		settle(w, at, n);
 		return;
 	}
 	for (unsigned int i = at; i < at + n; i++) {
 		struct oracle_want want = want_of(w, i);
 
-		if (want.guard)
+		if (want.guard) {
+			trust(w, i, 1, &was[i - at]);
 			continue;
+		}
 		want.state = ORACLE_FRESH;
 		set_want(w, i, want);
 		note(w, i, true);
@@ -102,21 +108,26 @@ static void op_lock(struct worker *w, unsigned int at, unsigned int n)
 
 static void op_guard(struct worker *w, unsigned int at, unsigned int n)
 {
+	struct oracle_want was[MAX_RANGE];
 	bool install = below(w, 2);
 
 	for (unsigned int i = at; i < at + n; i++)
 		if (want_of(w, i).map != ORACLE_ANON)
 			return;
+	doubt(w, at, n, was);
 	if (munlock(addr(w, at), (size_t)n * PAGE) ||
 	    madvise(addr(w, at), (size_t)n * PAGE, install ? MADV_GUARD_INSTALL : MADV_GUARD_REMOVE)) {
+		trust(w, at, n, was);
 		settle(w, at, n);
 		return;
 	}
 	for (unsigned int i = at; i < at + n; i++) {
 		struct oracle_want want = want_of(w, i);
 
-		if (!install && !want.guard)
+		if (!install && !want.guard) {
+			trust(w, i, 1, &was[i - at]);
 			continue;
+		}
 		want.state = ORACLE_FRESH;
 		want.guard = install;
 		set_want(w, i, want);
