@@ -129,6 +129,26 @@ strangers_at_each_call() {
 	quit_program
 }
 
+# A child that the last round knew ends, and is waited for: what is known of the others goes on to be.
+ends_at_each_call() {
+	local n more points=0
+
+	start_tracked changer 1
+	for ((n = 1; ; n += STRIDE)); do
+		rm -rf "$T"/[0-9]*
+		ROUND=0 EPOCH=1
+		change
+		pre_dump --pre-dump-mode live
+		paused_round "$n" change && more=yes || { more=""; change; }
+		[ -n "$more" ] || break
+		points=$((points + 1))
+		nothing_stale "call $n$(paused_at)"
+	done
+	verify_program "in the end"
+	[ "$points" -ge 8 ] || die "only $points points were hit"
+	quit_program
+}
+
 # It is not there when the task is attached, and may have registered something by the end of the round.
 userfaultfd_of_its_own() {
 	start_tracked changer 1 --userfaultfd
@@ -148,4 +168,5 @@ userfaultfd_of_its_own() {
 run_test a_userfaultfd_that_appears_in_a_live_round_makes_the_next_one_full userfaultfd_of_its_own
 run_test changes_between_two_calls_of_a_live_round_lose_nothing changes_at_each_call
 run_test a_number_that_changes_hands_in_a_live_round_brings_in_no_stranger strangers_at_each_call
+run_test an_end_at_any_call_of_a_live_round_leaves_the_others_their_parent ends_at_each_call
 finish
