@@ -41,7 +41,9 @@ PLUGIN		:= $(BUILD)/plugins/wptrack_plugin.so
 KEEPER		:= $(BUILD)/plugins/wptrack-keeper
 WPTRACK		:= $(BUILD)/bin/wptrack
 LIB		:= $(BUILD)/libwptrack.a
-# The plugin with the mistakes of plugin/controls.h in it, and its keeper.
+# The command without its main(), for tests to take from what they need.
+COMMAND_LIB	:= $(BUILD)/libcommand.a
+# The plugin with the mistakes of lib/controls.h in it, and its keeper.
 CONTROL_PLUGIN	:= $(BUILD)/controls/wptrack_plugin.so
 CONTROL_KEEPER	:= $(BUILD)/controls/wptrack-keeper
 CRIU_TREE	:= $(BUILD)/criu
@@ -50,8 +52,10 @@ CRIU_BIN	:= $(CRIU_TREE)/criu/criu
 STOCK_BIN	:= $(STOCK_TREE)/criu/criu
 
 PROTOS		:= $(wildcard images/*.proto)
+LIB_SRC		:= $(wildcard lib/*.c)
 PLUGIN_SRC	:= $(wildcard plugin/*.c)
 KEEPER_SRC	:= $(wildcard keeper/*.c)
+COMMAND_SRC	:= $(wildcard wptrack/*.c wptrack/*/*.c)
 UNIT_SRC	:= $(wildcard test/unit/*_test.c)
 KERNEL_SRC	:= $(wildcard test/kernel/*.c)
 PROGRAM_SRC	:= $(wildcard test/programs/*.c)
@@ -67,12 +71,12 @@ GEN_OBJ		:= $(GEN_SRC:.c=.o)
 IMG_GEN		:= $(BUILD)/gen/criu
 IMG_OBJ		:= $(IMG_GEN)/pagemap.pb-c.o $(IMG_GEN)/stats.pb-c.o
 IMG_HDR		:= $(IMG_OBJ:.o=.h)
+LIB_OBJ		:= $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(GEN_OBJ)
 PLUGIN_OBJ	:= $(PLUGIN_SRC:%.c=$(BUILD)/obj/%.o)
-CONTROL_OBJ	:= $(PLUGIN_SRC:plugin/%.c=$(BUILD)/obj/controls/%.o)
-# Everything but what has a main() or is the plugin's face to CRIU, for the
-# programs and tests to take from what they need.
-LIB_SRC		:= $(filter-out plugin/plugin.c keeper/keeper.c keeper/wptrack.c,$(PLUGIN_SRC) $(KEEPER_SRC))
-LIB_OBJ		:= $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(GEN_OBJ) $(IMG_OBJ)
+CONTROL_OBJ	:= $(PLUGIN_SRC:%.c=$(BUILD)/obj/controls/%.o) $(LIB_SRC:%.c=$(BUILD)/obj/controls/%.o)
+KEEPER_OBJ	:= $(KEEPER_SRC:%.c=$(BUILD)/obj/%.o)
+COMMAND_MAIN	:= $(BUILD)/obj/wptrack/wptrack.o
+COMMAND_OBJ	:= $(filter-out $(COMMAND_MAIN),$(COMMAND_SRC:%.c=$(BUILD)/obj/%.o)) $(IMG_OBJ)
 
 UNIT_BIN	:= $(UNIT_SRC:%.c=$(BUILD)/%)
 KERNEL_BIN	:= $(KERNEL_SRC:%.c=$(BUILD)/%)
@@ -95,7 +99,7 @@ TEST_BIN	:= $(INJECT) $(FUZZ_BIN) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASA
 # --- flags -----------------------------------------------------------------
 
 WARNINGS	:= -Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes $(if $(filter 0,$(WERROR)),,-Werror)
-OUR_CPPFLAGS	:= -D_GNU_SOURCE= -DWPTRACK_VERSION='"$(VERSION)"' -Iplugin -Ikeeper -I$(BUILD)/gen -I$(IMG_GEN)
+OUR_CPPFLAGS	:= -D_GNU_SOURCE= -DWPTRACK_VERSION='"$(VERSION)"' -I. -I$(BUILD)/gen -I$(IMG_GEN)
 # As CRIU's own plugins have them.
 CRIU_CPPFLAGS	:= $(addprefix -iquote $(CRIU_TREE)/,criu/include include images .)
 OUR_CFLAGS	:= -std=gnu11 $(WARNINGS) $(CFLAGS)
@@ -243,7 +247,7 @@ $(BUILD)/stamp/flags: FORCE
 	$(call stamp,$(FLAGS))
 
 $(BUILD)/stamp/sources: FORCE
-	$(call stamp,$(PROTOS) $(PLUGIN_SRC) $(KEEPER_SRC))
+	$(call stamp,$(PROTOS) $(LIB_SRC) $(PLUGIN_SRC) $(KEEPER_SRC) $(COMMAND_SRC))
 
 $(BUILD)/stamp/criu-flags: FORCE
 	$(call stamp,$(CRIU_ARGS) $(LDFLAGS) PLUGINDIR=$(PLUGINDIR))
@@ -320,42 +324,45 @@ $(GEN_OBJ) $(IMG_OBJ): %.o: %.c $(BUILD)/stamp/flags
 	$(Q)$(COMPILE) -Wno-missing-prototypes -Wno-unused-parameter -fPIC -c -o $@ $<
 
 # What plugin.h-like headers of the patched tree say is part of the plugin.
-$(BUILD)/obj/plugin/%.o $(BUILD)/obj/controls/%.o: private OUR_CPPFLAGS += $(CRIU_CPPFLAGS)
-$(PLUGIN_OBJ) $(CONTROL_OBJ): $(CRIU_TREE).tree
+$(BUILD)/obj/plugin/%.o $(BUILD)/obj/controls/plugin/%.o: private OUR_CPPFLAGS += $(CRIU_CPPFLAGS)
+$(PLUGIN_OBJ) $(filter $(BUILD)/obj/controls/plugin/%,$(CONTROL_OBJ)): $(CRIU_TREE).tree
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/stamp/flags | $(GEN_HDR) $(IMG_HDR)
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) -fPIC -c -o $@ $<
 
-$(BUILD)/obj/controls/%.o: plugin/%.c $(BUILD)/stamp/flags | $(GEN_HDR) $(IMG_HDR)
+$(BUILD)/obj/controls/%.o: %.c $(BUILD)/stamp/flags | $(GEN_HDR) $(IMG_HDR)
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) -DWPTRACK_WITH_CONTROLS -fPIC -c -o $@ $<
 
-$(LIB): $(LIB_OBJ) $(BUILD)/stamp/sources
+$(LIB): $(LIB_OBJ)
+$(COMMAND_LIB): $(COMMAND_OBJ)
+$(LIB) $(COMMAND_LIB): $(BUILD)/stamp/sources
 	$(call say,AR,$@)
 	$(Q)rm -f $@
-	$(Q)$(AR) rcs $@ $(LIB_OBJ)
+	$(Q)$(AR) rcs $@ $(filter %.o,$^)
 
 # CRIU loads it into a process that exports all its own symbols: it must bind
 # to its own first, and leaves undefined what it takes from CRIU.
-$(PLUGIN): $(PLUGIN_OBJ)
+$(PLUGIN): $(PLUGIN_OBJ) $(LIB)
 # mm_flags.c. CRIU itself is linked with it.
 $(PLUGIN) $(CONTROL_PLUGIN) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN): private LDLIBS += -Wl,--as-needed -lbpf
-$(CONTROL_PLUGIN): $(CONTROL_OBJ)
-$(PLUGIN) $(CONTROL_PLUGIN): $(GEN_OBJ) plugin/plugin.map $(BUILD)/stamp/sources
+$(CONTROL_PLUGIN): $(CONTROL_OBJ) $(GEN_OBJ)
+$(PLUGIN) $(CONTROL_PLUGIN): plugin/plugin.map $(BUILD)/stamp/sources
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) -shared -fPIC -Wl,--version-script=plugin/plugin.map $(LDFLAGS) -o $@ \
-		$(filter %.o,$^) $(LDLIBS)
+		$(filter %.o,$^) $(filter %.a,$^) $(LDLIBS)
 
 $(CONTROL_KEEPER): $(KEEPER)
 	$(Q)install -D -m 755 $< $@
 
-$(KEEPER): $(BUILD)/obj/keeper/keeper.o $(LIB)
-$(WPTRACK): $(BUILD)/obj/keeper/wptrack.o $(LIB)
-$(UNIT_BIN) $(KERNEL_BIN): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
+$(KEEPER): $(KEEPER_OBJ) $(LIB)
+$(WPTRACK): $(COMMAND_MAIN) $(COMMAND_LIB) $(LIB)
+$(UNIT_BIN): $(BUILD)/%: $(BUILD)/obj/%.o $(COMMAND_LIB) $(LIB)
+$(KERNEL_BIN): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
 $(PROGRAM_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/programs/%.o
 $(BENCH_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/bench/%.o $(LIB)
 # All of CRIU's images in one object, as CRIU links them.
@@ -370,8 +377,8 @@ $(KEEPER) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(TOOL_BIN) $(BENC
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
 
 # libFuzzer is clang's, whatever CC is; what is fuzzed is built with it.
-FUZZED		:= plugin/session.c plugin/wire.c plugin/proc.c plugin/sys_uffd.c keeper/table.c keeper/keeper_serve.c
-$(FUZZ_BIN): $(BUILD)/test/%: test/fuzz/%.c $(wildcard test/fuzz/*.h) $(FUZZED) $(wildcard plugin/*.h keeper/*.h) $(GEN_SRC) $(BUILD)/stamp/flags
+FUZZED		:= lib/session.c lib/wire.c lib/proc.c lib/sys_uffd.c keeper/table.c keeper/keeper_serve.c
+$(FUZZ_BIN): $(BUILD)/test/%: test/fuzz/%.c $(wildcard test/fuzz/*.h) $(FUZZED) $(wildcard lib/*.h keeper/*.h) $(GEN_SRC) $(BUILD)/stamp/flags
 	$(call say,CCLD,$@)
 	@mkdir -p $(@D)
 	$(Q)clang $(OUR_CPPFLAGS) $(OUR_CFLAGS) -Wno-missing-prototypes -Wno-unused-parameter -O1 \

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "keeper_place.h"
-#include "wire.h"
+#include "lib/wire.h"
 
 #define TAKE_TIMEOUT_MS 5000
 #define TAKE_PERIOD_MS	10

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "wire.h"
+#include "lib/wire.h"
 
 /* A chain of rounds. Lives while a task or a connection refers to it. */
 struct wptrack_session {

@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include "caps.h"
-#include "sys_pagemap.h"
-#include "sys_uffd.h"
-#include "uapi.h"
+#include "lib/sys_pagemap.h"
+#include "lib/sys_uffd.h"
+#include "lib/uapi.h"
 
 #define PAGE_BYTES 4096ul
 

@@ -9,13 +9,13 @@
 
 #include "criu.h"
 
-#include "clock.h"
-#include "controls.h"
-#include "proc.h"
-#include "sys_pagemap.h"
-#include "sys_uffd.h"
+#include "lib/clock.h"
+#include "lib/controls.h"
+#include "lib/proc.h"
+#include "lib/sys_pagemap.h"
+#include "lib/sys_uffd.h"
+#include "lib/uapi.h"
 #include "track.h"
-#include "uapi.h"
 
 #undef LOG_PREFIX
 #define LOG_PREFIX "wptrack: "

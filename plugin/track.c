@@ -8,8 +8,8 @@
 
 #include "criu.h"
 
-#include "pins.h"
-#include "spawn.h"
+#include "lib/pins.h"
+#include "lib/spawn.h"
 #include "track.h"
 
 #undef LOG_PREFIX

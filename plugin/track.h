@@ -14,9 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "pins.h"
-#include "session.h"
-#include "wire.h"
+#include "lib/pins.h"
+#include "lib/session.h"
+#include "lib/wire.h"
 
 struct wptrack_scan;
 struct cr_mem_track_task;

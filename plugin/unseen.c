@@ -4,8 +4,8 @@
 
 #include "criu.h"
 
-#include "pins.h"
-#include "proc.h"
+#include "lib/pins.h"
+#include "lib/proc.h"
 #include "track.h"
 
 /*

@@ -6,9 +6,9 @@
 
 #include "criu.h"
 
-#include "controls.h"
-#include "sys_pagemap.h"
-#include "sys_uffd.h"
+#include "lib/controls.h"
+#include "lib/sys_pagemap.h"
+#include "lib/sys_uffd.h"
 #include "track.h"
 
 #undef LOG_PREFIX

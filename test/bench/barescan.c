@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "uapi.h"
+#include "lib/uapi.h"
 
 #define PAGE	 4096ull
 #define MAX_REGS (1u << 20)

@@ -17,8 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/sys_uffd.h"
 #include "load.h"
-#include "sys_uffd.h"
 
 #define PAGE	       4096ull
 #define HUGE	       (2ull << 20)

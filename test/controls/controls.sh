@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Negative controls: a plugin with one mistake (plugin/controls.h) has to turn
+# Negative controls: a plugin with one mistake (lib/controls.h) has to turn
 # the tests named for it red, and the same plugin without it leaves them green.
 set -u
 HERE=$(cd "$(dirname "$0")/.." && pwd)

@@ -44,8 +44,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "uapi.h"
-#include "wire.h"
+#include "lib/uapi.h"
+#include "lib/wire.h"
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 

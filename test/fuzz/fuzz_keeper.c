@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "keeper_serve.h"
+#include "keeper/keeper_serve.h"
 #include "targets.h"
 #include "watched.h"
 

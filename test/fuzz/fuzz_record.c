@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "session.h"
+#include "lib/session.h"
 
 #define HEADER_BYTES 12u
 #define MAX_TASKS    8u

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "wire.h"
+#include "lib/wire.h"
 
 #define MAX_STEPS   32u
 #define MAX_ANSWERS (2 * MAX_STEPS)

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "sys_uffd.h"
+#include "lib/sys_uffd.h"
 
 #define TARGETS 3u
 #define NOBODY	TARGETS

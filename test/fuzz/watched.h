@@ -6,7 +6,7 @@
 #include <sys/epoll.h>
 
 #include "fuzz.h"
-#include "table.h"
+#include "keeper/table.h"
 #include "targets.h"
 
 /* What is released for later stays watched, until it has exited. */

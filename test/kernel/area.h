@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "../unit/harness.h"
-#include "sys_pagemap.h"
-#include "sys_uffd.h"
-#include "uapi.h"
+#include "lib/sys_pagemap.h"
+#include "lib/sys_uffd.h"
+#include "lib/uapi.h"
 
 #define PAGE	 4096ul
 #define MAX_REGS 512

@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 
 #include "../unit/harness.h"
-#include "mm_flags.h"
-#include "pins.h"
+#include "lib/mm_flags.h"
+#include "lib/pins.h"
 
 #define PAGE 4096ul
 

@@ -9,7 +9,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#include "sys_pagemap.h"
+#include "lib/sys_pagemap.h"
 
 static int (*collector)(int pagemap_fd, struct wptrack_scan *scan);
 #define COLLECT collector

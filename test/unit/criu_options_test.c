@@ -4,8 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "criu_options.h"
 #include "harness.h"
+#include "wptrack/migrate/criu_options.h"
 
 /* What an option is found to be among arguments; "(none)" when it is not given. */
 static const char *found(const char *name, char letter, char *const given[], int nr)

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "harness.h"
-#include "session.h"
+#include "lib/session.h"
 
 /* An images directory. */
 struct images {

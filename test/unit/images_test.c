@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include <errno.h>
 
-#include "images.h"
 #include "images_dir.h"
 #include "pagemap.pb-c.h"
+#include "wptrack/images.h"
 
 #define PAGE	      4096ull
 #define ID	      7

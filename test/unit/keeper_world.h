@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 
 #include "harness.h"
-#include "wire.h"
+#include "lib/wire.h"
 
 /* The newer of these are not in every system's headers. */
 #ifndef UFFD_USER_MODE_ONLY

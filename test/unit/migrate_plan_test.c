@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "harness.h"
-#include "migrate_plan.h"
+#include "wptrack/migrate/plan.h"
 
 #define MIB 0x100000ull
 #define MS  1000ull

@@ -3,7 +3,7 @@
 #include <errno.h>
 
 #include "harness.h"
-#include "pins.h"
+#include "lib/pins.h"
 
 static void counts_are_read_wherever_they_stand(void)
 {

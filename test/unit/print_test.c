@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "harness.h"
-#include "wptrack_cmd.h"
+#include "wptrack/cmd.h"
 
 /* Compare what is written as a JSON string with @expected. */
 static bool json_is(const char *text, const char *expected)

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 
 #include "harness.h"
-#include "wire.h"
+#include "lib/wire.h"
 
 struct pair {
 	int near;

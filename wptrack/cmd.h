@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "wire.h"
+#include "lib/wire.h"
 
 #define WPTRACK_EXIT_FAILED  1
 #define WPTRACK_EXIT_USAGE   2

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wptrack_cmd.h"
+#include "cmd.h"
 
 int wptrack_cmd_failed(const char *what, int err)
 {

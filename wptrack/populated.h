@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "uapi.h"
+#include "lib/uapi.h"
 
 #define WPTRACK_POPULATED_REGS 512
 

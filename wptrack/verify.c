@@ -16,13 +16,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "cmd.h"
 #include "images.h"
+#include "lib/pins.h"
+#include "lib/proc.h"
+#include "lib/session.h"
 #include "populated.h"
-#include "pins.h"
-#include "proc.h"
-#include "session.h"
 #include "stopped.h"
-#include "wptrack_cmd.h"
 
 #define PAGE_BYTES  4096ull
 #define CHUNK_PAGES 64

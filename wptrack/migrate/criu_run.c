@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "criu_run.h"
-#include "proc_tree.h"
+#include "wptrack/proc_tree.h"
 
 #define TICK_NS	    200000000L
 #define QUESTION_MS 10000

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * wptrack migrate, in parts: the command line (wptrack_migrate.c), the rounds
- * (migrate_rounds.c), and what is left in order afterwards (migrate_end.c).
+ * wptrack migrate, in parts: the command line (migrate.c), the rounds
+ * (rounds.c), and what is left in order afterwards (end.c).
  */
 #ifndef WPTRACK_MIGRATE_H
 #define WPTRACK_MIGRATE_H
@@ -11,9 +11,9 @@
 #include <stdint.h>
 
 #include "criu_run.h"
-#include "migrate_plan.h"
-#include "migrate_show.h"
-#include "session.h"
+#include "lib/session.h"
+#include "plan.h"
+#include "show.h"
 
 struct wptrack_migrate_options {
 	int32_t pid;

@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "proc_tree.h"
+#include "wptrack/proc_tree.h"
 
 enum wptrack_obstacle {
 	WPTRACK_OBSTACLE_ITSELF,       /* this program is in the tree */

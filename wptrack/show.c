@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "session.h"
-#include "wptrack_cmd.h"
+#include "cmd.h"
+#include "lib/session.h"
 
 static void free_record(struct wptrack_record **rec)
 {

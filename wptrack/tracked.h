@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "wire.h"
+#include "lib/wire.h"
 
 struct wptrack_tracked {
 	struct wptrack_task *tasks;

@@ -11,8 +11,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "lib/proc.h"
 #include "obstacles.h"
-#include "proc.h"
 
 #define BLOCK_BYTES  512ull /* of stx_blocks */
 #define FDINFO_BYTES 4096

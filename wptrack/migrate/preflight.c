@@ -13,10 +13,10 @@
 #include <unistd.h>
 
 #include "criu_options.h"
+#include "lib/proc.h"
 #include "migrate.h"
 #include "obstacles.h"
-#include "proc.h"
-#include "wptrack_cmd.h"
+#include "wptrack/cmd.h"
 
 #define ANSWER_BYTES 4096
 #define STATUS_BYTES 8192

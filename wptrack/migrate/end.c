@@ -6,9 +6,9 @@
 #include <time.h>
 
 #include "migrate.h"
-#include "proc_tree.h"
-#include "stopped.h"
-#include "tracked.h"
+#include "wptrack/proc_tree.h"
+#include "wptrack/stopped.h"
+#include "wptrack/tracked.h"
 
 /* For what takes no time but for a busy machine. */
 #define PATIENCE_MS 2000

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/sys_pagemap.h"
 #include "populated.h"
-#include "sys_pagemap.h"
 
 /* Enough for all of a line of maps but its name. */
 #define LINE_BYTES 512

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "criu_stats.h"
-#include "migrate_plan.h"
+#include "plan.h"
 
 #define WPTRACK_MIGRATE_WHY_LEN 1024
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "migrate_plan.h"
+#include "plan.h"
 
 #define MIB	      (1024.0 * 1024.0)
 #define US_PER_S      1000000.0

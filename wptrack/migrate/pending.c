@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 
 #include "pending.h"
-#include "populated.h"
-#include "proc_tree.h"
+#include "wptrack/populated.h"
+#include "wptrack/proc_tree.h"
 
 /* Enough for all of a line of maps but the end of a long name. */
 #define LINE_BYTES 512

@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "criu_stats.h"
+#include "lib/proc.h"
 #include "migrate.h"
 #include "pending.h"
-#include "proc.h"
-#include "wptrack_cmd.h"
+#include "wptrack/cmd.h"
 
 #define PAGE_BYTES 4096ull
 #define US_PER_MS  1000.0

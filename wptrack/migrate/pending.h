@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "session.h"
+#include "lib/session.h"
 
 /* Sizes are of populated pages. */
 struct wptrack_pending {

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "migrate_show.h"
-#include "wptrack_cmd.h"
+#include "show.h"
+#include "wptrack/cmd.h"
 
 #define PAGE_BYTES 4096ull
 #define US_PER_MS  1000.0

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "wptrack_cmd.h"
+#include "cmd.h"
 
 static const struct command {
 	const char *name;

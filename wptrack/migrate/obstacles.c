@@ -8,8 +8,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "lib/proc.h"
 #include "obstacles.h"
-#include "proc.h"
 
 #define STATUS_BYTES 8192
 #define STAT_BYTES   1024

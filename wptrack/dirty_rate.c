@@ -14,11 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "proc.h"
+#include "cmd.h"
+#include "lib/proc.h"
+#include "lib/sys_pagemap.h"
 #include "proc_tree.h"
-#include "sys_pagemap.h"
 #include "tracked.h"
-#include "wptrack_cmd.h"
 
 #define PAGE_BYTES   4096.0
 #define MIB	     (1024.0 * 1024.0)

@@ -14,9 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/proc.h"
 #include "migrate.h"
-#include "proc.h"
-#include "wptrack_cmd.h"
+#include "wptrack/cmd.h"
 
 #define DOWNTIME_MS 100
 #define MAX_ROUNDS  10

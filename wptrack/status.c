@@ -8,11 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "proc.h"
-#include "session.h"
-#include "sys_pagemap.h"
+#include "cmd.h"
+#include "lib/proc.h"
+#include "lib/session.h"
+#include "lib/sys_pagemap.h"
 #include "tracked.h"
-#include "wptrack_cmd.h"
 
 /* A tracked process as it is shown. */
 struct shown {
