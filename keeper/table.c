@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "lib/sys_uffd.h"
 #include "table.h"
-
-/* Above every mmap_min_addr, a multiple of every page size, and next to never mapped. */
-#define PROBE_ADDRESS 0x100000ull
 
 struct wptrack_session *wptrack_session_new(void)
 {
@@ -44,22 +40,6 @@ void wptrack_session_put(struct wptrack_session *session)
 		free(session);
 }
 
-/*
- * A userfaultfd outlives the memory it was made for, and exec gives a process
- * new memory without a sign on its pidfd. Un-protecting a page answers ESRCH
- * once the memory has no user left and ENOENT on an address that is not
- * registered; should that page be registered after all, it counts as written
- * once more, which is safe.
- */
-static bool memory_is_gone(int uffd)
-{
-	struct uffdio_writeprotect probe = {
-		.range = { .start = PROBE_ADDRESS, .len = (uint64_t)sysconf(_SC_PAGESIZE) },
-	};
-
-	return ioctl(uffd, UFFDIO_WRITEPROTECT, &probe) && errno == ESRCH;
-}
-
 static bool process_is_gone(int pidfd)
 {
 	struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
@@ -70,7 +50,7 @@ static bool process_is_gone(int pidfd)
 
 static bool entry_is_gone(const struct wptrack_entry *entry)
 {
-	return process_is_gone(entry->pidfd) || (entry->uffd >= 0 && memory_is_gone(entry->uffd));
+	return process_is_gone(entry->pidfd) || (entry->uffd >= 0 && wptrack_uffd_memory_is_gone(entry->uffd));
 }
 
 /* By number first, so that those of all pid namespaces lie side by side. */
@@ -277,7 +257,7 @@ static int check_fds(const struct wptrack_task *who, const int fds[2])
 		return is ? is : -EINVAL;
 	if (fds[1] >= 0 && !is_userfaultfd(fds[1]))
 		return -EINVAL;
-	return process_is_gone(fds[0]) || (fds[1] >= 0 && memory_is_gone(fds[1])) ? -ESRCH : 0;
+	return process_is_gone(fds[0]) || (fds[1] >= 0 && wptrack_uffd_memory_is_gone(fds[1])) ? -ESRCH : 0;
 }
 
 static int make_room(struct wptrack_table *table)

@@ -18,24 +18,28 @@
 /* A system call takes as long as scanning that much more of armed memory. */
 #define NEAR_BYTES (64 * PAGE_BYTES)
 
-/* What is not worth dumping in anonymous memory: the zero page and guard pages. */
-static uint64_t boring_categories(int pagemap_fd)
+/* PAGE_IS_GUARD, or 0 where the kernel does not know it. */
+static uint64_t guard_category(int pagemap_fd)
 {
-	static uint64_t categories;
+	static bool asked;
+	static uint64_t category;
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
 		.category_mask = PAGE_IS_GUARD,
 		.return_mask = PAGE_IS_GUARD,
 	};
 
-	if (categories)
-		return categories;
-
 	/* An empty range: only the arguments are looked at. */
-	categories = PAGE_IS_PFNZERO;
-	if (!ioctl(pagemap_fd, PAGEMAP_SCAN, &arg))
-		categories |= PAGE_IS_GUARD;
-	return categories;
+	if (!asked && !ioctl(pagemap_fd, PAGEMAP_SCAN, &arg))
+		category = PAGE_IS_GUARD;
+	asked = true;
+	return category;
+}
+
+/* What is not worth dumping in anonymous memory: the zero page and guard pages. */
+static uint64_t boring_categories(int pagemap_fd)
+{
+	return PAGE_IS_PFNZERO | guard_category(pagemap_fd);
 }
 
 /*
@@ -145,6 +149,29 @@ int wptrack_pagemap_armed(int pagemap_fd, uint64_t start, uint64_t end, struct p
 		.category_mask = PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		.return_mask = PAGE_IS_WPALLOWED,
+	};
+	int ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+
+	if (ret < 0)
+		return -errno;
+	*next = scanned_up_to(&arg, ret);
+	return ret;
+}
+
+int wptrack_pagemap_populated(int pagemap_fd, uint64_t start, uint64_t end, struct page_region *regs,
+			      unsigned int max_regs, uint64_t *next)
+{
+	const uint64_t guard = guard_category(pagemap_fd);
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)regs,
+		.vec_len = max_regs,
+		.category_inverted = guard,
+		.category_mask = guard,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN | PAGE_IS_FILE | PAGE_IS_PFNZERO,
 	};
 	int ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
 

@@ -57,6 +57,16 @@ int wptrack_pagemap_is_marked(int pagemap_fd, uint64_t page);
 int wptrack_pagemap_armed(int pagemap_fd, uint64_t start, uint64_t end, struct page_region *regs,
 			  unsigned int max_regs, uint64_t *next);
 
+/**
+ * wptrack_pagemap_populated - list populated pages, whatever they are
+ * @regs:	gets up to @max_regs sorted ranges; categories has PAGE_IS_WPALLOWED, WRITTEN, FILE and PFNZERO or not
+ * @next:	all up to here has been looked at
+ *
+ * Guard pages and holes are not reported. A pure read. Return: number of ranges, or -errno.
+ */
+int wptrack_pagemap_populated(int pagemap_fd, uint64_t start, uint64_t end, struct page_region *regs,
+			      unsigned int max_regs, uint64_t *next);
+
 /* One collecting scan: what to look at, and what has come of it. */
 struct wptrack_scan {
 	uint64_t start;		  /* in */

@@ -6,6 +6,9 @@
 #include "sys_uffd.h"
 #include "uapi.h"
 
+/* Above every mmap_min_addr, a multiple of every page size, and next to never mapped. */
+#define PROBE_ADDRESS 0x100000ull
+
 int wptrack_uffd_flags(void)
 {
 	return O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY;
@@ -58,6 +61,16 @@ int wptrack_uffd_unprotect(int uffd, uint64_t start, uint64_t end)
 	} while (ret && errno == EAGAIN);
 
 	return ret ? -errno : 0;
+}
+
+/* Should the page be registered after all, it counts as written once more, which is safe. */
+bool wptrack_uffd_memory_is_gone(int uffd)
+{
+	struct uffdio_writeprotect probe = {
+		.range = { .start = PROBE_ADDRESS, .len = (uint64_t)sysconf(_SC_PAGESIZE) },
+	};
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &probe) && errno == ESRCH;
 }
 
 int wptrack_pidfd_open(pid_t pid)

@@ -6,6 +6,7 @@
 #ifndef WPTRACK_SYS_UFFD_H
 #define WPTRACK_SYS_UFFD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -53,6 +54,15 @@ int wptrack_uffd_unregister(int uffd, uint64_t start, uint64_t end);
  * in whole (a part of it may have been done), -ESRCH when the memory is gone.
  */
 int wptrack_uffd_unprotect(int uffd, uint64_t start, uint64_t end);
+
+/**
+ * wptrack_uffd_memory_is_gone - has the memory that a userfaultfd was made for no user left?
+ *
+ * A userfaultfd outlives that memory, and exec gives a process new memory without
+ * a sign on its pidfd. Un-protecting a page answers ESRCH once the memory is gone
+ * and ENOENT on an address that is not registered. False when it cannot be told.
+ */
+bool wptrack_uffd_memory_is_gone(int uffd);
 
 /**
  * wptrack_pidfd_open - pidfd of a process

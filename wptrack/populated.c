@@ -21,11 +21,6 @@ static FILE *open_proc(pid_t pid, const char *name)
 
 int wptrack_populated_open(struct wptrack_populated *pop, pid_t pid)
 {
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.category_mask = PAGE_IS_GUARD,
-		.return_mask = PAGE_IS_GUARD,
-	};
 	const int pagemap = wptrack_pagemap_open(pid);
 	FILE *maps;
 
@@ -39,9 +34,6 @@ int wptrack_populated_open(struct wptrack_populated *pop, pid_t pid)
 		return err;
 	}
 	*pop = (struct wptrack_populated){ .pagemap = pagemap, .maps = maps };
-	/* An empty range: only the arguments are looked at. */
-	if (!ioctl(pagemap, PAGEMAP_SCAN, &arg))
-		pop->guard = PAGE_IS_GUARD;
 	return 0;
 }
 
@@ -93,28 +85,13 @@ static int next_vma(struct wptrack_populated *pop)
 
 static int scan(struct wptrack_populated *pop)
 {
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.start = pop->scanned,
-		.end = pop->vma_end,
-		.vec = (uintptr_t)pop->regs,
-		.vec_len = WPTRACK_POPULATED_REGS,
-		.category_inverted = pop->guard,
-		.category_mask = pop->guard,
-		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-		.return_mask = PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN | PAGE_IS_FILE | PAGE_IS_PFNZERO,
-	};
-	const int nr = ioctl(pop->pagemap, PAGEMAP_SCAN, &arg);
+	const int nr = wptrack_pagemap_populated(pop->pagemap, pop->scanned, pop->vma_end, pop->regs,
+						 WPTRACK_POPULATED_REGS, &pop->scanned);
 
 	if (nr < 0)
-		return -errno;
+		return nr;
 	pop->nr_regs = (unsigned int)nr;
 	pop->at = 0;
-	/* With the vector full, walk_end may lie behind what has been reported. */
-	if (nr < WPTRACK_POPULATED_REGS)
-		pop->scanned = pop->vma_end;
-	else
-		pop->scanned = arg.walk_end > pop->regs[nr - 1].end ? arg.walk_end : pop->regs[nr - 1].end;
 	return 0;
 }
 

@@ -19,7 +19,6 @@
 struct wptrack_populated {
 	int pagemap;
 	FILE *maps;
-	uint64_t guard; /* PAGE_IS_GUARD, if the kernel knows it */
 	uint64_t vma_start;
 	uint64_t vma_end;
 	uint64_t scanned; /* up to here, in that VMA */

@@ -1,0 +1,75 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Do the arrows between the folders go one way? wptrack, keeper and plugin may include what lib/ has, lib/ nothing of
+# theirs, none of them another one's. Only plugin/ may know CRIU's headers, only the command CRIU's images, and only lib/
+# calls ioctl(). Tests may do all that. Prints PASS or FAIL lines as tests do.
+#
+#   includes-check.sh [TOP]
+set -euo pipefail
+
+cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
+for folder in lib plugin keeper wptrack; do
+	[ -d "$folder" ] || {
+		echo "FAIL includes-check: there is no folder $folder"
+		exit 1
+	}
+done
+rc=0
+
+# may_include FOLDER HEADER: HEADER is as the file says it, and none of its own folder.
+may_include()
+{
+	case $1:$2 in
+	# CRIU's, by way of one header
+	plugin:criu-*.h) return 0 ;;
+	*:criu-*.h) return 1 ;;
+	# What is generated: of our images, and of CRIU's
+	lib:wptrack.pb-c.h) return 0 ;;
+	wptrack/*:pagemap.pb-c.h | wptrack/*:stats.pb-c.h | wptrack:pagemap.pb-c.h | wptrack:stats.pb-c.h) return 0 ;;
+	*/*) ;;
+	*) return 1 ;;
+	esac
+	case $1:$2 in
+	*:lib/*.h) [ "$1" != lib ] ;;
+	wptrack/*:wptrack/*.h) return 0 ;;
+	*) return 1 ;;
+	esac
+}
+
+# wrong_includes: "FILE includes HEADER" for each that goes another way.
+wrong_includes()
+{
+	local file header
+
+	grep -rEo '^[[:space:]]*#[[:space:]]*include[[:space:]]*["<][^">]+' lib plugin keeper wptrack --include='*.[ch]' |
+		sed -E 's/:[^"<]*(["<])/\t\1\t/' |
+		while IFS=$'\t' read -r file how header; do
+			# <> is for what is not ours.
+			if [ "$how" = '<' ]; then
+				[ ! -e "$header" ] || echo "$file includes <$header>"
+			elif [[ $header == */* ]] || [ ! -e "${file%/*}/$header" ]; then
+				may_include "${file%/*}" "$header" || echo "$file includes $header"
+			fi
+		done
+}
+
+wrong_calls()
+{
+	grep -rnE '\bioctl *\(' plugin keeper wptrack --include='*.[ch]' | sed -E 's/^([^:]+:[0-9]+):.*/\1 calls ioctl/' || true
+}
+
+# judge NAME WRONG
+judge()
+{
+	if [ -z "$2" ]; then
+		echo "PASS $1"
+	else
+		echo "FAIL $1: ${2//$'\n'/, }"
+		rc=1
+	fi
+}
+
+judge includes_go_to_lib_and_never_back "$(wrong_includes)"
+judge the_only_ioctls_are_in_lib "$(wrong_calls)"
+exit "$rc"
