@@ -377,7 +377,7 @@ $(KEEPER) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(TOOL_BIN) $(BENC
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
 
 # libFuzzer is clang's, whatever CC is; what is fuzzed is built with it.
-FUZZED		:= lib/session.c lib/wire.c lib/proc.c lib/sys_uffd.c keeper/table.c keeper/keeper_serve.c
+FUZZED		:= lib/session.c lib/wire.c lib/proc.c lib/sys_uffd.c lib/page.c keeper/table.c keeper/keeper_serve.c
 $(FUZZ_BIN): $(BUILD)/test/%: test/fuzz/%.c $(wildcard test/fuzz/*.h) $(FUZZED) $(wildcard lib/*.h keeper/*.h) $(GEN_SRC) $(BUILD)/stamp/flags
 	$(call say,CCLD,$@)
 	@mkdir -p $(@D)

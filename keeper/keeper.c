@@ -18,11 +18,11 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "keeper_place.h"
 #include "keeper_serve.h"
+#include "lib/clock.h"
 #include "table.h"
 
 #define MAX_TASKS	65536u
@@ -52,14 +52,6 @@ struct keeper {
 	int64_t sweep_deadline_ms;
 	bool leaving;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
-}
 
 static int watch(const struct keeper *keeper, int fd, uint64_t data)
 {
@@ -156,7 +148,7 @@ static void on_event(struct keeper *keeper, uint64_t data)
 /* What only time brings: memory that went by exec, a directory that was removed, nothing left to do. */
 static void on_time(struct keeper *keeper)
 {
-	const int64_t now = now_ms();
+	const int64_t now = wptrack_now_ms();
 
 	if (now >= keeper->sweep_deadline_ms) {
 		wptrack_table_sweep(&keeper->table);
@@ -181,7 +173,7 @@ static int next_timeout_ms(const struct keeper *keeper)
 
 	if (keeper->idle_deadline_ms && keeper->idle_deadline_ms < deadline)
 		deadline = keeper->idle_deadline_ms;
-	left = deadline - now_ms();
+	left = deadline - wptrack_now_ms();
 	return left > 0 ? (int)left : 0;
 }
 
@@ -189,8 +181,8 @@ static int run(struct keeper *keeper)
 {
 	struct epoll_event events[EVENTS_AT_ONCE];
 
-	keeper->sweep_deadline_ms = now_ms() + SWEEP_MS;
-	keeper->idle_deadline_ms = now_ms() + FIRST_CLIENT_MS;
+	keeper->sweep_deadline_ms = wptrack_now_ms() + SWEEP_MS;
+	keeper->idle_deadline_ms = wptrack_now_ms() + FIRST_CLIENT_MS;
 	while (!keeper->leaving) {
 		const int nr = epoll_wait(keeper->epfd, events, EVENTS_AT_ONCE, next_timeout_ms(keeper));
 

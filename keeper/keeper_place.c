@@ -8,10 +8,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "keeper_place.h"
+#include "lib/clock.h"
 #include "lib/wire.h"
 
 #define TAKE_TIMEOUT_MS 5000
@@ -111,17 +111,9 @@ static int try_take(struct wptrack_place *place)
 	return err;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
-}
-
 int wptrack_place_take(struct wptrack_place *ret)
 {
-	const int64_t deadline = now_ms() + TAKE_TIMEOUT_MS;
+	const int64_t deadline = wptrack_now_ms() + TAKE_TIMEOUT_MS;
 	struct wptrack_place place = { .path = wptrack_wire_run_dir(), .dirfd = -1, .listener = -1 };
 	int err;
 
@@ -129,7 +121,7 @@ int wptrack_place_take(struct wptrack_place *ret)
 		return -EINVAL;
 	/* Nothing tells of a lock that is let go or a socket that begins to listen: ask again. */
 	while ((err = try_take(&place)) == -EAGAIN) {
-		if (now_ms() > deadline)
+		if (wptrack_now_ms() > deadline)
 			return -ETIMEDOUT;
 		poll(NULL, 0, TAKE_PERIOD_MS);
 	}

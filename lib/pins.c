@@ -167,7 +167,7 @@ static uint64_t learn_pinned_once(void)
 	return bit;
 }
 
-/* A kernel that does not count, for tests on those that do: plugin/controls.h. */
+/* A kernel that does not count, for tests on those that do: lib/controls.h. */
 static bool pretend_uncounted(void)
 {
 	return wptrack_control("vmpin-uncounted") || wptrack_control("pins-by-machine") ||

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cleanup.h"
 #include "session.h"
 #include "wptrack.pb-c.h"
 
@@ -47,22 +48,6 @@ struct record_header {
 	uint32_t magic;
 	uint32_t payload_bytes;
 };
-
-static void free_buf(uint8_t **buf)
-{
-	free(*buf);
-}
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-}
-
-static void free_record(struct wptrack_record **rec)
-{
-	wptrack_record_free(*rec);
-}
 
 static void free_message(Wptrack__RecordEntry **msg)
 {
@@ -171,7 +156,7 @@ static int task_from_image(const Wptrack__TaskEntry *entry, const uint8_t *sessi
 
 static int record_from_image(const Wptrack__RecordEntry *msg, struct wptrack_record **ret)
 {
-	struct wptrack_record *rec __attribute__((cleanup(free_record))) = NULL;
+	struct wptrack_record *rec WPTRACK_CLEANUP(wptrack_record_end) = NULL;
 	int err;
 
 	if (msg->session_id.len != WPTRACK_ID_LEN || !boot_id_is_valid(msg->boot_id))
@@ -228,7 +213,7 @@ static int read_full(int fd, void *buf, size_t len)
 
 static int open_record(int dirfd, const char *subdir, int *ret_fd)
 {
-	int sub __attribute__((cleanup(close_fd))) = -1;
+	int sub WPTRACK_CLEANUP(wptrack_close_fd) = -1;
 	int fd;
 
 	sub = openat(dirfd, subdir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -277,9 +262,9 @@ static int read_payload(int fd, uint8_t **ret_buf, size_t *ret_len)
 
 int wptrack_record_read(int dirfd, const char *subdir, struct wptrack_record **ret)
 {
-	Wptrack__RecordEntry *msg __attribute__((cleanup(free_message))) = NULL;
-	uint8_t *buf __attribute__((cleanup(free_buf))) = NULL;
-	int fd __attribute__((cleanup(close_fd))) = -1;
+	Wptrack__RecordEntry *msg WPTRACK_CLEANUP(free_message) = NULL;
+	uint8_t *buf WPTRACK_CLEANUP(wptrack_free_pointer) = NULL;
+	int fd WPTRACK_CLEANUP(wptrack_close_fd) = -1;
 	size_t len = 0;
 	int err;
 
@@ -365,7 +350,7 @@ static int tasks_to_image(const struct wptrack_record *rec, struct image_tasks *
 /* Header and payload in one buffer. */
 static int record_to_image(const struct wptrack_record *rec, uint8_t **ret_buf, size_t *ret_len)
 {
-	struct image_tasks tasks __attribute__((cleanup(free_image_tasks))) = { 0 };
+	struct image_tasks tasks WPTRACK_CLEANUP(free_image_tasks) = { 0 };
 	struct record_header header = { CRIU_COMMON_MAGIC, WPTRACK_RECORD_MAGIC, 0 };
 	Wptrack__RecordEntry msg = WPTRACK__RECORD_ENTRY__INIT;
 	size_t payload;
@@ -436,7 +421,7 @@ static int open_temp(int dirfd, char name[TEMP_NAME_LEN], int *ret_fd)
 
 int wptrack_record_write(int dirfd, const struct wptrack_record *rec)
 {
-	uint8_t *buf __attribute__((cleanup(free_buf))) = NULL;
+	uint8_t *buf WPTRACK_CLEANUP(wptrack_free_pointer) = NULL;
 	char temp[TEMP_NAME_LEN];
 	size_t len = 0;
 	int fd = -1;
@@ -480,6 +465,11 @@ void wptrack_record_free(struct wptrack_record *rec)
 		return;
 	free(rec->tasks);
 	free(rec);
+}
+
+void wptrack_record_end(struct wptrack_record **rec)
+{
+	wptrack_record_free(*rec);
 }
 
 const struct wptrack_record_task *wptrack_record_find(const struct wptrack_record *rec, int32_t pid)

@@ -71,6 +71,9 @@ int wptrack_record_remove(int dirfd);
 /* Free a record; NULL is fine. */
 void wptrack_record_free(struct wptrack_record *rec);
 
+/* The same, for WPTRACK_CLEANUP(). */
+void wptrack_record_end(struct wptrack_record **rec);
+
 /* Find a task by pid. Return: the task or NULL. */
 const struct wptrack_record_task *wptrack_record_find(const struct wptrack_record *rec, int32_t pid);
 

@@ -5,10 +5,9 @@
 #include <string.h>
 
 #include "controls.h"
+#include "page.h"
 #include "sys_pagemap.h"
 #include "uapi.h"
-
-#define PAGE_BYTES 4096ull
 
 #define WRITTEN_REGS 512
 
@@ -16,7 +15,7 @@
 #define MAX_SUSPECTS 512
 
 /* A system call takes as long as scanning that much more of armed memory. */
-#define NEAR_BYTES (64 * PAGE_BYTES)
+#define NEAR_PAGES 64
 
 /* PAGE_IS_GUARD, or 0 where the kernel does not know it. */
 static uint64_t guard_category(int pagemap_fd)
@@ -100,7 +99,7 @@ static int matches(int pagemap_fd, uint64_t page, struct pm_scan_arg arg)
 	int err;
 
 	arg.start = page;
-	arg.end = page + PAGE_BYTES;
+	arg.end = page + wptrack_page_bytes();
 	err = find_first(pagemap_fd, arg, NULL);
 	return err == -ENOENT ? 0 : err ? err : 1;
 }
@@ -184,7 +183,7 @@ int wptrack_pagemap_populated(int pagemap_fd, uint64_t start, uint64_t end, stru
 int wptrack_pagemap_collect(int pagemap_fd, struct wptrack_scan *scan)
 {
 	uint64_t boring = boring_categories(pagemap_fd);
-	uint64_t pages = (scan->end - scan->start) / PAGE_BYTES;
+	uint64_t pages = (scan->end - scan->start) / wptrack_page_bytes();
 	unsigned int max_regs = pages < scan->max_regs ? pages : scan->max_regs;
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
@@ -264,7 +263,7 @@ static uint64_t end_of_group(const struct page_region *suspects, unsigned int nr
 	uint64_t end = suspects[*i].end;
 	unsigned int j;
 
-	for (j = *i + 1; j < nr && suspects[j].start - end <= NEAR_BYTES; j++) {
+	for (j = *i + 1; j < nr && suspects[j].start - end <= NEAR_PAGES * wptrack_page_bytes(); j++) {
 		if (is_hole(&suspects[j]))
 			continue;
 		end = suspects[j].end;
@@ -345,7 +344,7 @@ int wptrack_pagemap_written(int pagemap_fd, uint64_t *ret_bytes)
 	struct page_region regs[WRITTEN_REGS];
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
-		.end = 1ull << 47,
+		.end = WPTRACK_USER_END,
 		.vec = (uintptr_t)regs,
 		.vec_len = WRITTEN_REGS,
 		.category_inverted = boring,
@@ -355,7 +354,7 @@ int wptrack_pagemap_written(int pagemap_fd, uint64_t *ret_bytes)
 	};
 	int ret, i;
 
-	arg.end -= PAGE_BYTES; /* the highest page is not the user's */
+	arg.end -= wptrack_page_bytes(); /* the highest page is not the user's */
 	while (arg.start < arg.end) {
 		ret = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
 		if (ret < 0)

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "page.h"
 #include "sys_uffd.h"
 #include "uapi.h"
 
@@ -67,7 +68,7 @@ int wptrack_uffd_unprotect(int uffd, uint64_t start, uint64_t end)
 bool wptrack_uffd_memory_is_gone(int uffd)
 {
 	struct uffdio_writeprotect probe = {
-		.range = { .start = PROBE_ADDRESS, .len = (uint64_t)sysconf(_SC_PAGESIZE) },
+		.range = { .start = PROBE_ADDRESS, .len = wptrack_page_bytes() },
 	};
 
 	return ioctl(uffd, UFFDIO_WRITEPROTECT, &probe) && errno == ESRCH;

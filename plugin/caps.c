@@ -4,11 +4,10 @@
 #include <unistd.h>
 
 #include "caps.h"
+#include "lib/page.h"
 #include "lib/sys_pagemap.h"
 #include "lib/sys_uffd.h"
 #include "lib/uapi.h"
-
-#define PAGE_BYTES 4096ul
 
 struct probe {
 	int pidfd;
@@ -24,7 +23,7 @@ static int collect(const struct probe *p)
 	struct page_region reg;
 	struct wptrack_scan scan = {
 		.start = (uintptr_t)p->page,
-		.end = (uintptr_t)p->page + PAGE_BYTES,
+		.end = (uintptr_t)p->page + wptrack_page_bytes(),
 		.regs = &reg,
 		.max_regs = 1,
 	};
@@ -49,7 +48,7 @@ static int expect(struct probe *p, int want, const char *what)
 
 static int try_tracking(struct probe *p)
 {
-	uint64_t start = (uintptr_t)p->page, end = start + PAGE_BYTES;
+	uint64_t start = (uintptr_t)p->page, end = start + wptrack_page_bytes();
 	volatile char *byte = p->page;
 	int err;
 
@@ -106,7 +105,7 @@ static int open_all(struct probe *p)
 		return p->pagemap;
 
 	p->missing = "memory";
-	p->page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p->page = mmap(NULL, wptrack_page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	return p->page == MAP_FAILED ? -errno : 0;
 }
 
@@ -127,7 +126,7 @@ int wptrack_caps_probe(const char **ret_missing)
 		 * where CRIU learns what the flags of a tracked mapping look like.
 		 */
 		if (result && p.page != MAP_FAILED)
-			munmap(p.page, PAGE_BYTES);
+			munmap(p.page, wptrack_page_bytes());
 		if (result && p.uffd >= 0)
 			close(p.uffd);
 		if (p.pagemap >= 0)

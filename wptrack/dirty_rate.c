@@ -15,12 +15,14 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "lib/cleanup.h"
+#include "lib/clock.h"
+#include "lib/page.h"
 #include "lib/proc.h"
 #include "lib/sys_pagemap.h"
 #include "proc_tree.h"
 #include "tracked.h"
 
-#define PAGE_BYTES   4096.0
 #define MIB	     (1024.0 * 1024.0)
 #define NS_PER_S     1000000000.0
 #define INTERVAL_MAX 86400.0
@@ -47,29 +49,15 @@ struct samples {
 	size_t nr_untracked; /* processes of the tree */
 };
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-}
-
 static void free_samples(struct samples *samples)
 {
 	free(samples->all);
 }
 
-static double now_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / NS_PER_S;
-}
-
 /* Return: -ESRCH when the process has ended, or is another one by now. */
 static int read_sample(const struct wptrack_task *task, struct sample *ret)
 {
-	int fd __attribute__((cleanup(close_fd))) = wptrack_pagemap_open(task->pid);
+	int fd WPTRACK_CLEANUP(wptrack_close_fd) = wptrack_pagemap_open(task->pid);
 	struct wptrack_task now;
 	int err;
 
@@ -80,15 +68,15 @@ static int read_sample(const struct wptrack_task *task, struct sample *ret)
 		return err;
 	if (now.start_time != task->start_time)
 		return -ESRCH;
-	*ret = (struct sample){ .task = *task, .at_s = now_s() };
+	*ret = (struct sample){ .task = *task, .at_s = (double)wptrack_now_us() / WPTRACK_US_PER_S };
 	return wptrack_pagemap_written(fd, &ret->written_bytes);
 }
 
 /* The tracked processes of the tree. Return: -ESRCH when the root has ended, -ENOENT when it is not tracked. */
 static int read_samples(pid_t root, struct samples *ret)
 {
-	struct wptrack_tracked tracked __attribute__((cleanup(wptrack_tracked_free))) = { 0 };
-	struct wptrack_tree tree __attribute__((cleanup(wptrack_tree_free))) = { 0 };
+	struct wptrack_tracked tracked WPTRACK_CLEANUP(wptrack_tracked_free) = { 0 };
+	struct wptrack_tree tree WPTRACK_CLEANUP(wptrack_tree_free) = { 0 };
 	int err;
 
 	err = wptrack_tree_read(root, &tree);
@@ -138,10 +126,15 @@ static void print_header(void)
 	printf("%10s %-15s %5s %10s %10s %9s\n", "PID", "COMM", "ROUND", "WRITTEN", "PAGES/S", "MIB/S");
 }
 
+static double pages_of(double bytes)
+{
+	return bytes / (double)wptrack_page_bytes();
+}
+
 static void print_rate(double rate, bool known)
 {
 	if (known)
-		printf(" %10.0f %9.1f\n", rate / PAGE_BYTES, rate / MIB);
+		printf(" %10.0f %9.1f\n", pages_of(rate), rate / MIB);
 	else
 		printf(" %10s %9s\n", "-", "-");
 }
@@ -182,7 +175,7 @@ static void print_json(const struct samples *samples)
 		printf(", \"generation\": %" PRIu64 ", \"written_bytes\": %" PRIu64, sample->task.generation,
 		       sample->written_bytes);
 		if (sample->rate_known)
-			printf(", \"pages_per_second\": %.1f, \"bytes_per_second\": %.0f}", sample->rate / PAGE_BYTES,
+			printf(", \"pages_per_second\": %.1f, \"bytes_per_second\": %.0f}", pages_of(sample->rate),
 			       sample->rate);
 		else
 			printf(", \"pages_per_second\": null, \"bytes_per_second\": null}");
@@ -215,7 +208,7 @@ static void sleep_for(double seconds)
 
 static int watch(const struct options *opt)
 {
-	struct samples before __attribute__((cleanup(free_samples))) = { 0 };
+	struct samples before WPTRACK_CLEANUP(free_samples) = { 0 };
 	size_t nr_untracked = 0;
 	int err;
 

@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 #include "images.h"
+#include "lib/cleanup.h"
+#include "lib/page.h"
 #include "pagemap.pb-c.h"
-
-#define PAGE_BYTES 4096ull
 
 /* Source: criu/include/magic.h, criu/include/pagemap.h. */
 #define COMMON_MAGIC  0x54564319u
@@ -43,18 +43,12 @@ struct wptrack_level {
 	uint64_t offset; /* of start, in pages; of what comes next, when the entry is in the parent */
 };
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-}
-
 static void free_level(struct wptrack_level *level)
 {
 	if (level->pagemap)
 		fclose(level->pagemap);
-	close_fd(&level->pages);
-	close_fd(&level->dir);
+	wptrack_close_fd(&level->pages);
+	wptrack_close_fd(&level->dir);
 	free(level->path);
 	free(level);
 }
@@ -256,8 +250,9 @@ static int take_entry(struct wptrack_images *images, struct wptrack_level *level
 	const bool in_parent = (entry->has_in_parent && entry->in_parent) || flags & PE_PARENT;
 	const bool present = flags & PE_PRESENT || (!in_parent && !entry->has_flags);
 	const uint64_t offset = level->offset + (level->in_parent ? 0 : level->end - level->start);
+	const uint64_t page_bytes = wptrack_page_bytes();
 
-	if (entry->vaddr % PAGE_BYTES || !nr_pages || nr_pages > (UINT64_MAX - entry->vaddr) / PAGE_BYTES)
+	if (entry->vaddr % page_bytes || !nr_pages || nr_pages > (UINT64_MAX - entry->vaddr) / page_bytes)
 		return damaged(images, level, "an entry makes no sense");
 	if (entry->vaddr < level->end)
 		return damaged(images, level, "its entries are not in order");
@@ -266,11 +261,11 @@ static int take_entry(struct wptrack_images *images, struct wptrack_level *level
 	if (!in_parent && !present)
 		return fail(images, -EBADMSG, "%s/%s: %" PRIx64 " is in no image, it was left to --lazy-pages",
 			    level->path, level->name, entry->vaddr);
-	if (present && (offset > level->pages_bytes || nr_pages > (level->pages_bytes - offset) / PAGE_BYTES))
+	if (present && (offset > level->pages_bytes || nr_pages > (level->pages_bytes - offset) / page_bytes))
 		return damaged(images, level, "its pages image is too short");
 
 	level->start = entry->vaddr;
-	level->end = entry->vaddr + nr_pages * PAGE_BYTES;
+	level->end = entry->vaddr + nr_pages * page_bytes;
 	level->in_parent = in_parent;
 	level->offset = offset;
 	return 1;

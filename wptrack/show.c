@@ -11,12 +11,8 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "lib/cleanup.h"
 #include "lib/session.h"
-
-static void free_record(struct wptrack_record **rec)
-{
-	wptrack_record_free(*rec);
-}
 
 static void print_row(const struct wptrack_record_task *task)
 {
@@ -93,7 +89,7 @@ static int read_from(const char *path, struct wptrack_record **ret)
 int wptrack_cmd_show(int argc, char **argv)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
-	struct wptrack_record *rec __attribute__((cleanup(free_record))) = NULL;
+	struct wptrack_record *rec WPTRACK_CLEANUP(wptrack_record_end) = NULL;
 	const char *path = NULL;
 	bool json = false;
 	int opt, err;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "lib/cleanup.h"
 #include "lib/proc.h"
 #include "lib/session.h"
 #include "lib/sys_pagemap.h"
@@ -21,12 +22,6 @@ struct shown {
 	bool written_known;
 };
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-}
-
 /* Its number is somebody else's here, or nobody's. */
 static bool is_elsewhere(const struct wptrack_task *task)
 {
@@ -36,7 +31,7 @@ static bool is_elsewhere(const struct wptrack_task *task)
 /* Left unknown when it may not be read, or is another process's by now. */
 static struct shown measure(const struct wptrack_task *task)
 {
-	int fd __attribute__((cleanup(close_fd))) = is_elsewhere(task) ? -1 : wptrack_pagemap_open(task->pid);
+	int fd WPTRACK_CLEANUP(wptrack_close_fd) = is_elsewhere(task) ? -1 : wptrack_pagemap_open(task->pid);
 	struct shown shown = { .task = *task };
 	struct wptrack_task now;
 
@@ -112,7 +107,7 @@ static void print_json(const struct wptrack_tracked *list)
 int wptrack_cmd_status(int argc, char **argv)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
-	struct wptrack_tracked list __attribute__((cleanup(wptrack_tracked_free))) = { 0 };
+	struct wptrack_tracked list WPTRACK_CLEANUP(wptrack_tracked_free) = { 0 };
 	bool json = false;
 	int opt, err;
 

@@ -3,13 +3,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/cleanup.h"
 #include "tracked.h"
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-}
 
 static int append(struct wptrack_tracked *tracked, const struct wptrack_task *task)
 {
@@ -28,7 +23,7 @@ static int append(struct wptrack_tracked *tracked, const struct wptrack_task *ta
 
 int wptrack_tracked_fetch(struct wptrack_tracked *ret)
 {
-	int sk __attribute__((cleanup(close_fd))) = -1;
+	int sk WPTRACK_CLEANUP(wptrack_close_fd) = -1;
 	int err;
 
 	err = wptrack_wire_connect(&sk);
@@ -60,7 +55,7 @@ const struct wptrack_task *wptrack_tracked_find(const struct wptrack_tracked *tr
 
 int wptrack_tracked_release(pid_t pid, uint32_t *ret_released)
 {
-	int sk __attribute__((cleanup(close_fd))) = -1;
+	int sk WPTRACK_CLEANUP(wptrack_close_fd) = -1;
 	struct wptrack_msg msg = { .op = WPTRACK_OP_RELEASE, .task.pid = pid };
 	int err;
 

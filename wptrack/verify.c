@@ -18,15 +18,16 @@
 
 #include "cmd.h"
 #include "images.h"
+#include "lib/cleanup.h"
+#include "lib/page.h"
 #include "lib/pins.h"
 #include "lib/proc.h"
 #include "lib/session.h"
 #include "populated.h"
 #include "stopped.h"
 
-#define PAGE_BYTES  4096ull
-#define CHUNK_PAGES 64
-#define CHUNK_BYTES (CHUNK_PAGES * PAGE_BYTES)
+/* Compared at a time: whole pages, however large they are. */
+#define CHUNK_BYTES (256ull * 1024)
 
 /* No CPU has a number as great. */
 #define CPUS_MAX 8192
@@ -78,8 +79,6 @@ struct verification {
 	uint8_t in_memory[CHUNK_BYTES];
 };
 
-static const uint8_t zero_page[PAGE_BYTES];
-
 static __attribute__((format(printf, 1, 2))) int cannot(const char *format, ...)
 {
 	va_list args;
@@ -92,23 +91,12 @@ static __attribute__((format(printf, 1, 2))) int cannot(const char *format, ...)
 	return WPTRACK_EXIT_UNKNOWN;
 }
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-}
-
-static void free_record(struct wptrack_record **rec)
-{
-	wptrack_record_free(*rec);
-}
-
 /* ---------------------------------------------------------------- tracking */
 
 /* Return: 0, -ENOENT when the keeper does not have the process, or -errno. */
 static int ask_keeper(const struct wptrack_task *task, struct wptrack_task *ret)
 {
-	int sk __attribute__((cleanup(close_fd))) = -1;
+	int sk WPTRACK_CLEANUP(wptrack_close_fd) = -1;
 	int err = wptrack_wire_connect(&sk);
 
 	for (uint32_t index = 0; !err; index++) {
@@ -130,8 +118,8 @@ static int ask_keeper(const struct wptrack_task *task, struct wptrack_task *ret)
  */
 static int check_tracking(const struct verification *v)
 {
-	struct wptrack_record *rec __attribute__((cleanup(free_record))) = NULL;
-	int dir __attribute__((cleanup(close_fd))) = open(v->opt.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct wptrack_record *rec WPTRACK_CLEANUP(wptrack_record_end) = NULL;
+	int dir WPTRACK_CLEANUP(wptrack_close_fd) = open(v->opt.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	const struct wptrack_record_task *then;
 	struct wptrack_task known;
 	enum wptrack_pins pins;
@@ -172,10 +160,10 @@ static void note_wrong(struct verification *v, uint64_t addr, enum wrong_kind ki
 
 	v->wrong++;
 	if (last && last->end == addr && last->kind == kind && last->level == level) {
-		last->end += PAGE_BYTES;
+		last->end += wptrack_page_bytes();
 		v->pages_shown++;
 	} else if (v->nr_ranges < WRONG_SHOWN) {
-		v->ranges[v->nr_ranges++] = (struct wrong){ addr, addr + PAGE_BYTES, kind, level };
+		v->ranges[v->nr_ranges++] = (struct wrong){ addr, addr + wptrack_page_bytes(), kind, level };
 		v->pages_shown++;
 	}
 }
@@ -202,7 +190,7 @@ static int read_memory(struct verification *v, uint64_t start, uint64_t bytes)
 
 static bool is_zero(const uint8_t *page)
 {
-	return !memcmp(page, zero_page, PAGE_BYTES);
+	return !page[0] && !memcmp(page, page + 1, wptrack_page_bytes() - 1);
 }
 
 /*
@@ -222,14 +210,14 @@ static bool differ_in_rseq_alone(const uint8_t *image, const uint8_t *memory)
 	at += sizeof(then);
 	return then[0] == then[1] && now[0] == now[1] && then[0] < CPUS_MAX && now[0] < CPUS_MAX &&
 	       !memcmp(&then[2], &now[2], 3 * sizeof(then[0])) && then[7] == now[7] &&
-	       !memcmp(image + at, memory + at, PAGE_BYTES - at);
+	       !memcmp(image + at, memory + at, wptrack_page_bytes() - at);
 }
 
 /* A page that is in memory and in the images. */
 static void judge_page(struct verification *v, const struct wptrack_populated_range *mem,
 		       const struct wptrack_piece *piece, uint64_t at)
 {
-	if (!memcmp(v->in_images + at, v->in_memory + at, PAGE_BYTES)) {
+	if (!memcmp(v->in_images + at, v->in_memory + at, wptrack_page_bytes())) {
 		v->same++;
 		v->same_clean += mem->clean;
 	} else if (v->opt.exact && !mem->clean && differ_in_rseq_alone(v->in_images + at, v->in_memory + at)) {
@@ -248,6 +236,7 @@ static void judge_page(struct verification *v, const struct wptrack_populated_ra
 static int judge_both(struct verification *v, const struct wptrack_populated_range *mem,
 		      const struct wptrack_piece *piece, uint64_t bytes)
 {
+	const uint64_t page = wptrack_page_bytes();
 	int err = 0;
 
 	if (wptrack_images_read(&v->images, piece, v->in_images, bytes))
@@ -258,7 +247,7 @@ static int judge_both(struct verification *v, const struct wptrack_populated_ran
 		err = read_memory(v, piece->start, bytes);
 	if (err)
 		return err;
-	for (uint64_t at = 0; at < bytes; at += PAGE_BYTES)
+	for (uint64_t at = 0; at < bytes; at += page)
 		judge_page(v, mem, piece, at);
 	return 0;
 }
@@ -281,12 +270,13 @@ static int is_droppable(struct verification *v, uint64_t vma_start)
 /* Memory that no image has. */
 static int judge_memory(struct verification *v, const struct wptrack_populated_range *mem, uint64_t bytes)
 {
+	const uint64_t page = wptrack_page_bytes();
 	int err;
 
 	if (mem->file || mem->zero)
 		return 0;
 	if (!mem->clean && !v->opt.exact) {
-		v->fresh += bytes / PAGE_BYTES;
+		v->fresh += bytes / page;
 		return 0;
 	}
 	err = is_droppable(v, mem->vma_start);
@@ -295,7 +285,7 @@ static int judge_memory(struct verification *v, const struct wptrack_populated_r
 	if (err > 0)
 		return 0;
 	err = read_memory(v, mem->start, bytes);
-	for (uint64_t at = 0; !err && at < bytes; at += PAGE_BYTES) {
+	for (uint64_t at = 0; !err && at < bytes; at += page) {
 		if (is_zero(v->in_memory + at))
 			v->zero++;
 		else
@@ -307,9 +297,11 @@ static int judge_memory(struct verification *v, const struct wptrack_populated_r
 /* Memory that only the images have: a hole by now, and the next round will leave it one. */
 static int judge_images(struct verification *v, const struct wptrack_piece *piece, uint64_t bytes)
 {
+	const uint64_t page = wptrack_page_bytes();
+
 	if (v->opt.exact && wptrack_images_read(&v->images, piece, v->in_images, bytes))
 		return cannot("%s", v->images.why);
-	for (uint64_t at = 0; at < bytes; at += PAGE_BYTES) {
+	for (uint64_t at = 0; at < bytes; at += page) {
 		if (!v->opt.exact || is_zero(v->in_images + at))
 			v->gone++;
 		else

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/uapi.h"
 
 #define PAGE	 4096ull
@@ -43,14 +44,6 @@ static void die(const char *what)
 	exit(1);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
-}
-
 /* One call for the whole range: more regions than the vector has are an error. */
 static void do_scan(struct scan *scan, struct pm_scan_arg *arg)
 {
@@ -62,9 +55,9 @@ static void do_scan(struct scan *scan, struct pm_scan_arg *arg)
 	arg->end = scan->end;
 	arg->vec = (uintptr_t)scan->regs;
 	arg->vec_len = MAX_REGS;
-	start = now_ns();
+	start = wptrack_now_ns();
 	ret = ioctl(scan->pagemap, PAGEMAP_SCAN, arg);
-	scan->ns = now_ns() - start;
+	scan->ns = wptrack_now_ns() - start;
 	if (ret < 0)
 		die("PAGEMAP_SCAN");
 	if (ret == MAX_REGS) {
@@ -162,9 +155,9 @@ static uint64_t copy_written(pid_t pid, const struct scan *scan, const char *pat
 		die("malloc");
 	/* The buffer's pages are not what is measured; the file's are part of any dump. */
 	memset(buf, 1, *ret_bytes);
-	start = now_ns();
+	start = wptrack_now_ns();
 	copy(pid, iov, nr, buf, fd);
-	start = now_ns() - start;
+	start = wptrack_now_ns() - start;
 	free(buf);
 	free(iov);
 	close(fd);

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/sys_uffd.h"
 #include "load.h"
 
@@ -56,14 +57,6 @@ static void die(const char *what)
 {
 	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
 	_exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
 static void nap_ns(long ns)
@@ -211,7 +204,7 @@ static _Noreturn void serve_requests(unsigned int slot)
 /* The longest time that passes without this thread's running is that of a stop. */
 static void *beat(void *unused)
 {
-	uint64_t last = now_ns();
+	uint64_t last = wptrack_now_ns();
 
 	(void)unused;
 	prctl(PR_SET_TIMERSLACK, 1);
@@ -219,7 +212,7 @@ static void *beat(void *unused)
 		uint64_t now;
 
 		nap_ns(BEAT_NS);
-		now = now_ns();
+		now = wptrack_now_ns();
 		if (now - last > atomic_load(&ctl->longest_gap_ns))
 			atomic_store(&ctl->longest_gap_ns, now - last);
 		last = now;
@@ -242,17 +235,17 @@ static void count_latency(uint64_t ns)
  */
 static void *work(void *unused)
 {
-	uint64_t due = now_ns();
+	uint64_t due = wptrack_now_ns();
 
 	(void)unused;
 	for (;;) {
-		if (now_ns() < due) {
+		if (wptrack_now_ns() < due) {
 			write_page(0);
 			atomic_fetch_add_explicit(&ctl->units, 1, memory_order_relaxed);
 			continue;
 		}
 		write_scattered(BATCH_PAGES);
-		count_latency(now_ns() - due);
+		count_latency(wptrack_now_ns() - due);
 		due += BATCH_NS;
 	}
 	return NULL;

@@ -5,23 +5,17 @@
  * peak_pte_kb (sampled each millisecond). Exits with the command's status.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
+
 #define EXIT_MEASURE 126
-
-static long long now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000ll + ts.tv_nsec / 1000;
-}
 
 static long page_tables_kb(pid_t pid)
 {
@@ -43,7 +37,7 @@ static long page_tables_kb(pid_t pid)
 int main(int argc, char **argv)
 {
 	struct timespec period = { .tv_nsec = 1000000 };
-	long long start = now_us();
+	const uint64_t start = wptrack_now_us();
 	long pte = 0, sample;
 	struct rusage usage;
 	int status;
@@ -74,7 +68,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "measure: %s: %s\n", argv[1], strerror(errno));
 		return EXIT_MEASURE;
 	}
-	fprintf(out, "wall_us %lld\npeak_rss_kb %ld\npeak_pte_kb %ld\n", now_us() - start, usage.ru_maxrss, pte);
+	fprintf(out, "wall_us %" PRIu64 "\npeak_rss_kb %ld\npeak_pte_kb %ld\n", wptrack_now_us() - start,
+		usage.ru_maxrss, pte);
 	fclose(out);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_MEASURE;
 }

@@ -80,14 +80,6 @@ static inline __attribute__((format(printf, 1, 2))) void harness_say(const char 
 		return;                    \
 	} while (0)
 
-static inline int64_t harness_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
-}
-
 /* Number of entries in a directory, -1 when it cannot be read. */
 static inline int harness_count(const char *path)
 {

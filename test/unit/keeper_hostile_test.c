@@ -5,6 +5,7 @@
 #include <sys/un.h>
 
 #include "keeper_client.h"
+#include "lib/clock.h"
 
 static void peer_of_another_user_is_refused(void)
 {
@@ -155,8 +156,8 @@ static void keeper_leaks_no_descriptors(void)
 		CHECK_EQ(wptrack_wire_call(sk, &msg, fds, 2, NULL), -EPROTO);
 	}
 	CHECK_EQ(release(good, 0), 1);
-	deadline = harness_now_ms() + WORLD_WAIT_MS;
-	while (count_keeper_fds(&world) != before && harness_now_ms() < deadline)
+	deadline = wptrack_now_ms() + WORLD_WAIT_MS;
+	while (count_keeper_fds(&world) != before && wptrack_now_ms() < deadline)
 		poll(NULL, 0, 5);
 	CHECK_EQ(count_keeper_fds(&world), before);
 }

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 
 #include "keeper_client.h"
+#include "lib/clock.h"
 
 static void exit_of_a_task_drops_it(void)
 {
@@ -234,7 +235,7 @@ static void starters_at_once_end_with_one_keeper(void)
 {
 	for (int round = 0; round < 20; round++) {
 		WORLD world = world_new();
-		const int64_t deadline = harness_now_ms() + WORLD_WAIT_MS;
+		const int64_t deadline = wptrack_now_ms() + WORLD_WAIT_MS;
 		int ready[8], running;
 		FD sk = -1;
 
@@ -245,7 +246,7 @@ static void starters_at_once_end_with_one_keeper(void)
 		/* Ready means that it answers, whoever of them it was. */
 		sk = client_new();
 		CHECK(sk >= 0);
-		while ((running = count_running(&world)) > 1 && harness_now_ms() < deadline)
+		while ((running = count_running(&world)) > 1 && wptrack_now_ms() < deadline)
 			poll(NULL, 0, 5);
 		CHECK_EQ(running, 1);
 		CHECK_EQ(harness_count(world.run), 1);

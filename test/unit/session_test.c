@@ -5,18 +5,14 @@
 #include <sys/resource.h>
 
 #include "images_dir.h"
+#include "lib/cleanup.h"
 #include "wptrack.pb-c.h"
 
 #define BOOT_ID	     "01234567-89ab-cdef-0123-456789abcdef"
 #define COMMON_MAGIC 0x54564319u
 #define HEADER_BYTES 12
 
-static void free_record(struct wptrack_record **rec)
-{
-	wptrack_record_free(*rec);
-}
-
-#define RECORD __attribute__((cleanup(free_record))) struct wptrack_record
+#define RECORD WPTRACK_CLEANUP(wptrack_record_end) struct wptrack_record
 
 static struct wptrack_record_task sample_tasks[] = {
 	{

@@ -7,8 +7,7 @@
 #include <string.h>
 
 #include "criu_options.h"
-
-#define LINE_BYTES 4096
+#include "lib/cleanup.h"
 
 /* Short options that take a value: what follows is no option. */
 #define LETTERS_WITH_VALUE "tDorJWLMvx"
@@ -33,7 +32,8 @@ static int append(struct wptrack_criu_options *options, const char *text)
 /* "name", "name value" or "name "value"" of a line; # begins a comment. */
 static int append_line(struct wptrack_criu_options *options, char *line)
 {
-	char option[LINE_BYTES + 2], *name = line, *value;
+	char *option WPTRACK_CLEANUP(wptrack_free_pointer) = NULL;
+	char *name = line, *value;
 	int err;
 
 	while (isspace((unsigned char)*name))
@@ -43,7 +43,10 @@ static int append_line(struct wptrack_criu_options *options, char *line)
 	value = name + strcspn(name, " \t\n");
 	if (*value)
 		*value++ = '\0';
-	snprintf(option, sizeof(option), "--%s", name);
+	if (asprintf(&option, "--%s", name) < 0) {
+		option = NULL;
+		return -ENOMEM;
+	}
 	err = append(options, option);
 	while (isspace((unsigned char)*value))
 		value++;
@@ -60,14 +63,13 @@ static int append_line(struct wptrack_criu_options *options, char *line)
 
 static int append_file(struct wptrack_criu_options *options, const char *path)
 {
-	char line[LINE_BYTES];
+	FILE *f WPTRACK_CLEANUP(wptrack_close_file) = path && *path ? fopen(path, "re") : NULL;
+	char *line WPTRACK_CLEANUP(wptrack_free_pointer) = NULL;
+	size_t size = 0;
 	int err = 0;
-	FILE *f = path && *path ? fopen(path, "re") : NULL;
 
-	while (f && !err && fgets(line, sizeof(line), f))
+	while (f && !err && getline(&line, &size, f) >= 0)
 		err = append_line(options, line);
-	if (f)
-		fclose(f);
 	return err;
 }
 

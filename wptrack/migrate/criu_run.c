@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "criu_run.h"
+#include "lib/cleanup.h"
 #include "wptrack/proc_tree.h"
 
 #define TICK_NS	    200000000L
@@ -51,7 +52,7 @@ int wptrack_run_cancelled(struct wptrack_run *run)
 
 static bool traces_any(pid_t tracer, pid_t root)
 {
-	struct wptrack_tree tree __attribute__((cleanup(wptrack_tree_free))) = { 0 };
+	struct wptrack_tree tree WPTRACK_CLEANUP(wptrack_tree_free) = { 0 };
 
 	/* A tree that cannot be read has ended, or as much of it is looked at as is known. */
 	wptrack_tree_read(root, &tree);
@@ -141,7 +142,7 @@ static void become(char *const argv[], int out)
 static bool read_answer(int from, char *answer, size_t size)
 {
 	struct pollfd ready = { .fd = from, .events = POLLIN };
-	char drop[4096];
+	char drop[BUFSIZ];
 	size_t len = 0;
 	ssize_t got;
 

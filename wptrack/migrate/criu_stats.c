@@ -5,11 +5,12 @@
 #include <stdlib.h>
 
 #include "criu_stats.h"
+#include "lib/cleanup.h"
 #include "stats.pb-c.h"
 
 #define SERVICE_MAGIC 0x55105940u
 #define STATS_MAGIC   0x57093306u
-#define PAYLOAD_MAX   4096u
+#define PAYLOAD_MAX   8192u
 
 static void free_stats(StatsEntry **stats)
 {
@@ -19,7 +20,7 @@ static void free_stats(StatsEntry **stats)
 
 int wptrack_criu_stats_read(const char *dir, struct wptrack_criu_stats *ret)
 {
-	StatsEntry *stats __attribute__((cleanup(free_stats))) = NULL;
+	StatsEntry *stats WPTRACK_CLEANUP(free_stats) = NULL;
 	struct {
 		uint32_t service, kind, bytes;
 	} head = { 0 };

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "lib/cleanup.h"
 #include "migrate.h"
 #include "wptrack/proc_tree.h"
 #include "wptrack/stopped.h"
@@ -42,8 +43,8 @@ static bool is_ours(const struct wptrack_migrate *m, const struct wptrack_tree *
 
 void wptrack_migrate_release(const struct wptrack_migrate *m)
 {
-	struct wptrack_tracked tracked __attribute__((cleanup(wptrack_tracked_free))) = { 0 };
-	struct wptrack_tree tree __attribute__((cleanup(wptrack_tree_free))) = { 0 };
+	struct wptrack_tracked tracked WPTRACK_CLEANUP(wptrack_tracked_free) = { 0 };
+	struct wptrack_tree tree WPTRACK_CLEANUP(wptrack_tree_free) = { 0 };
 	int err;
 
 	if (!wptrack_migrate_is_gone(m))
@@ -69,7 +70,7 @@ void wptrack_migrate_release(const struct wptrack_migrate *m)
 /* @ret_pid: one that is stopped. */
 static bool any_stopped(pid_t root, pid_t *ret_pid)
 {
-	struct wptrack_tree tree __attribute__((cleanup(wptrack_tree_free))) = { 0 };
+	struct wptrack_tree tree WPTRACK_CLEANUP(wptrack_tree_free) = { 0 };
 
 	wptrack_tree_read(root, &tree);
 	for (size_t i = 0; i < tree.nr; i++)

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "lib/cleanup.h"
 #include "lib/proc.h"
 #include "obstacles.h"
 
@@ -150,7 +151,7 @@ static int look_at_all(struct wptrack_obstacle_scan *scan)
 
 int wptrack_obstacles_read(pid_t root, uint64_t ghost_limit_bytes, struct wptrack_obstacles *ret)
 {
-	struct wptrack_tree tree __attribute__((cleanup(wptrack_tree_free))) = { 0 };
+	struct wptrack_tree tree WPTRACK_CLEANUP(wptrack_tree_free) = { 0 };
 	struct wptrack_obstacles found = { 0 };
 	struct wptrack_obstacle_scan scan = { .tree = &tree, .ghost_limit_bytes = ghost_limit_bytes, .found = &found };
 	int err = wptrack_tree_read(root, &tree);

@@ -15,7 +15,7 @@
 #include "obstacles.h"
 
 #define BLOCK_BYTES  512ull /* of stx_blocks */
-#define FDINFO_BYTES 4096
+#define FDINFO_BYTES 8192
 
 #define DELETED " (deleted)"
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lib/cleanup.h"
 #include "pending.h"
 #include "wptrack/populated.h"
 #include "wptrack/proc_tree.h"
@@ -112,8 +113,8 @@ static bool is_untrusted(const struct wptrack_record *rec, pid_t pid)
 
 int wptrack_pending_read(pid_t root, const struct wptrack_record *rec, struct wptrack_pending *ret)
 {
-	struct wptrack_tree tree __attribute__((cleanup(wptrack_tree_free))) = { 0 };
-	struct objects objects __attribute__((cleanup(free_objects))) = { 0 };
+	struct wptrack_tree tree WPTRACK_CLEANUP(wptrack_tree_free) = { 0 };
+	struct objects objects WPTRACK_CLEANUP(free_objects) = { 0 };
 	struct wptrack_pending pending = { 0 };
 	int err = wptrack_tree_read(root, &tree);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include "lib/clock.h"
 #include "plan.h"
 
 #define MIB	      (1024.0 * 1024.0)
-#define US_PER_S      1000000.0
 #define STOP_TASK_US  1000.0
 #define STOP_MIB_US   10.0
 #define DUMP_US	      2000.0
@@ -30,7 +30,7 @@ static double greater(double a, double b)
 /* Also for what no time was spent on, and for clocks that stand still. */
 static double rate_of(uint64_t bytes, uint64_t us)
 {
-	return (double)bytes * US_PER_S / (us ? (double)us : 1.0);
+	return (double)bytes * WPTRACK_US_PER_S / (us ? (double)us : 1.0);
 }
 
 static uint64_t span(uint64_t from, uint64_t to)
@@ -149,12 +149,12 @@ enum wptrack_plan_verdict wptrack_plan_decide(struct wptrack_plan *plan, const s
 	base = base_us(plan, round);
 	/* What criu takes to start, load plugins and look around, and some of what it does in the end. */
 	start_us = (double)span(round->stopped_us + round->copied_us, span(round->begun_us, round->ended_us));
-	bytes = (double)round->pending_bytes + dirty * start_us / US_PER_S;
+	bytes = (double)round->pending_bytes + dirty * start_us / WPTRACK_US_PER_S;
 	/* More than there is cannot have been written. */
 	if (bytes > (double)round->populated_bytes)
 		bytes = greater((double)round->populated_bytes, (double)round->pending_bytes);
 	plan->last_begun_us = round->begun_us;
-	fixed_us = (double)round->fixed_bytes / bulk_rate(plan) * US_PER_S;
+	fixed_us = (double)round->fixed_bytes / bulk_rate(plan) * WPTRACK_US_PER_S;
 
 	*ret = (struct wptrack_plan_forecast){
 		.copy_rate = (uint64_t)copy,
@@ -163,7 +163,7 @@ enum wptrack_plan_verdict wptrack_plan_decide(struct wptrack_plan *plan, const s
 		.base_us = (uint64_t)base,
 		.lock_us = (uint64_t)lock_us(round),
 		.fixed_us = (uint64_t)fixed_us,
-		.stop_us = (uint64_t)(base + fixed_us + bytes / copy * US_PER_S),
+		.stop_us = (uint64_t)(base + fixed_us + bytes / copy * WPTRACK_US_PER_S),
 	};
 	return judge(plan, ret);
 }

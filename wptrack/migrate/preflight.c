@@ -13,12 +13,13 @@
 #include <unistd.h>
 
 #include "criu_options.h"
+#include "lib/cleanup.h"
 #include "lib/proc.h"
 #include "migrate.h"
 #include "obstacles.h"
 #include "wptrack/cmd.h"
 
-#define ANSWER_BYTES 4096
+#define ANSWER_BYTES 8192
 #define STATUS_BYTES 8192
 
 /* Of /proc/PID/stat: a kernel thread. */
@@ -130,7 +131,7 @@ static int check_criu(const struct wptrack_migrate *m, const struct wptrack_criu
 
 enum wptrack_plan_lock wptrack_migrate_lock(const struct wptrack_migrate *m)
 {
-	struct wptrack_criu_options options __attribute__((cleanup(wptrack_criu_options_free))) = { 0 };
+	struct wptrack_criu_options options WPTRACK_CLEANUP(wptrack_criu_options_free) = { 0 };
 	char *const feature[] = { (char *)m->opt.criu, (char *)"check", (char *)"--feature",
 				  (char *)"network_lock_nftables", NULL };
 	char answer[ANSWER_BYTES];
@@ -304,7 +305,7 @@ static int check_all(const struct wptrack_migrate *m, const struct wptrack_criu_
 
 int wptrack_migrate_preflight(const struct wptrack_migrate *m)
 {
-	struct wptrack_criu_options options __attribute__((cleanup(wptrack_criu_options_free))) = { 0 };
+	struct wptrack_criu_options options WPTRACK_CLEANUP(wptrack_criu_options_free) = { 0 };
 	const int err = wptrack_criu_options_read(m->opt.extra, m->opt.nr_extra, &options);
 
 	return err ? cannot("%s", strerror(-err)) : check_all(m, &options);

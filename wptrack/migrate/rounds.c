@@ -8,29 +8,20 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "criu_stats.h"
+#include "lib/clock.h"
+#include "lib/page.h"
 #include "lib/proc.h"
 #include "migrate.h"
 #include "pending.h"
 #include "wptrack/cmd.h"
 
-#define PAGE_BYTES 4096ull
-#define US_PER_MS  1000.0
 #define LINE_BYTES 512
 
 /* What is given to criu apart from what the user adds, the NULL included. */
 #define ARGS_MAX 32
-
-static uint64_t now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
 
 static __attribute__((format(printf, 2, 3))) void say(struct wptrack_migrate *m, const char *format, ...)
 {
@@ -65,7 +56,7 @@ static void tick(void *arg)
 {
 	const struct wptrack_migrate *m = arg;
 
-	wptrack_migrate_show_progress(m->rounds + 1, m->dumping, now_us() - m->begun_us);
+	wptrack_migrate_show_progress(m->rounds + 1, m->dumping, wptrack_now_us() - m->begun_us);
 }
 
 /* ---------------------------------------------------------------- one criu */
@@ -149,7 +140,7 @@ static int run_criu(struct wptrack_migrate *m, const char *log)
 	for (int i = 0; i < opt->nr_extra; i++)
 		ARG(opt->extra[i]);
 #undef ARG
-	m->begun_us = now_us();
+	m->begun_us = wptrack_now_us();
 	status = wptrack_run_criu(&m->run, argv);
 	free(argv);
 	return status;
@@ -166,7 +157,7 @@ static int start_server(struct wptrack_migrate *m)
 	if (setenv("WPTRACK_ROUND", round, 1) || setenv("WPTRACK_PREV", prev, 1))
 		return -errno;
 	wptrack_migrate_show_break();
-	m->begun_us = now_us();
+	m->begun_us = wptrack_now_us();
 	return wptrack_run_shell(&m->run, m->opt.server_cmd);
 }
 
@@ -194,7 +185,7 @@ static enum wptrack_migrate_end make_round(struct wptrack_migrate *m, struct wpt
 				    m->rounds + 1, err < 0 || !WIFEXITED(err) ? -1 : WEXITSTATUS(err));
 	}
 	err = run_criu(m, log);
-	*ret_ended_us = now_us();
+	*ret_ended_us = wptrack_now_us();
 	m->criu_killed = err > 0 && WIFSIGNALED(err);
 	/* A dump that was complete all the same is no use cancelled. */
 	if (err && m->run.cancelled)
@@ -261,7 +252,7 @@ static void explain_reason(const struct wptrack_migrate *m, enum wptrack_plan_ve
 
 	if (verdict == WPTRACK_PLAN_FIXED)
 		snprintf(buf, size, "no round makes the stop shorter than %.0f ms",
-			 (double)(forecast->base_us + forecast->fixed_us) / US_PER_MS);
+			 (double)(forecast->base_us + forecast->fixed_us) / WPTRACK_US_PER_MS);
 	else if (verdict == WPTRACK_PLAN_TOO_FAST)
 		snprintf(buf, size, "the program writes %s/s, as fast as is copied (%s/s)",
 			 wptrack_print_size(forecast->dirty_rate, dirty),
@@ -280,21 +271,22 @@ static void explain_reason(const struct wptrack_migrate *m, enum wptrack_plan_ve
 static void explain(struct wptrack_migrate *m, enum wptrack_plan_verdict verdict, const struct wptrack_pending *pending)
 {
 	const struct wptrack_plan_forecast *forecast = &m->forecast;
-	const double rest = (double)(forecast->base_us - forecast->lock_us) / US_PER_MS;
+	const double rest = (double)(forecast->base_us - forecast->lock_us) / WPTRACK_US_PER_MS;
 	char left[WPTRACK_SIZE_LEN], fixed[128], fixed_part[192] = "", lock_part[64] = "", reason[160];
 
 	explain_reason(m, verdict, reason, sizeof(reason));
 	if (*fixed_note(pending, fixed, sizeof(fixed)))
 		snprintf(fixed_part, sizeof(fixed_part), "%.0f ms for %s, which each dump copies whole, ",
-			 (double)forecast->fixed_us / US_PER_MS, fixed);
+			 (double)forecast->fixed_us / WPTRACK_US_PER_MS, fixed);
 	if (forecast->lock_us)
 		snprintf(lock_part, sizeof(lock_part), "%.0f ms for locking the network, ",
-			 (double)forecast->lock_us / US_PER_MS);
+			 (double)forecast->lock_us / WPTRACK_US_PER_MS);
 	say(m,
 	    "does not converge in %u rounds: predicted stop %.0f ms > downtime %.0f ms (%.0f ms for copying %s that will "
 	    "have been written, %s%s%.0f ms for the rest); %s%s",
-	    m->rounds, (double)forecast->stop_us / US_PER_MS, (double)m->opt.goal.downtime_us / US_PER_MS,
-	    (double)(forecast->stop_us - forecast->base_us - forecast->fixed_us) / US_PER_MS,
+	    m->rounds, (double)forecast->stop_us / WPTRACK_US_PER_MS,
+	    (double)m->opt.goal.downtime_us / WPTRACK_US_PER_MS,
+	    (double)(forecast->stop_us - forecast->base_us - forecast->fixed_us) / WPTRACK_US_PER_MS,
 	    wptrack_print_size(forecast->dump_bytes - pending->shared_bytes - pending->untracked_bytes, left),
 	    fixed_part, lock_part, rest, reason,
 	    pending->untrusted ? "; wptrack show tells why something is not tracked" : "");
@@ -321,11 +313,11 @@ static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack
 		return fail(m, "process %" PRId32 ": its memory cannot be scanned: %s", m->opt.pid, strerror(-err));
 
 	round.begun_us = m->begun_us;
-	round.read_us = now_us();
+	round.read_us = wptrack_now_us();
 	round.stopped_us = shown.stats.freezing_us + shown.stats.frozen_us;
 	round.copied_us = shown.stats.memwrite_us;
-	round.written_bytes = shown.stats.pages_written * PAGE_BYTES;
-	round.populated_bytes = (shown.stats.pages_written + shown.stats.pages_skipped_parent) * PAGE_BYTES;
+	round.written_bytes = shown.stats.pages_written * wptrack_page_bytes();
+	round.populated_bytes = (shown.stats.pages_written + shown.stats.pages_skipped_parent) * wptrack_page_bytes();
 	round.processes = pending.processes;
 	round.pending_bytes = pending.written_bytes;
 	round.fixed_bytes = pending.shared_bytes + pending.untracked_bytes;
@@ -358,8 +350,8 @@ static enum wptrack_migrate_end dump(struct wptrack_migrate *m)
 	shown.took_us = ended_us - m->begun_us;
 	wptrack_migrate_show_round(&shown, m->opt.json);
 	m->stopped_us = shown.stats.freezing_us + shown.stats.frozen_us;
-	say(m, "dumped into %s: stopped for %.0f ms, predicted were %.0f ms", m->dir, (double)m->stopped_us / US_PER_MS,
-	    (double)m->forecast.stop_us / US_PER_MS);
+	say(m, "dumped into %s: stopped for %.0f ms, predicted were %.0f ms", m->dir,
+	    (double)m->stopped_us / WPTRACK_US_PER_MS, (double)m->forecast.stop_us / WPTRACK_US_PER_MS);
 	return WPTRACK_MIGRATE_DUMPED;
 }
 

@@ -5,12 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
+#include "lib/page.h"
 #include "show.h"
 #include "wptrack/cmd.h"
-
-#define PAGE_BYTES 4096ull
-#define US_PER_MS  1000.0
-#define US_PER_S   1000000.0
 
 /* Carriage return, and erase to the end of the line. */
 #define REWRITE "\r\033[K"
@@ -31,7 +29,7 @@ void wptrack_migrate_show_progress(unsigned int number, bool dump, uint64_t sinc
 {
 	if (!isatty(STDERR_FILENO))
 		return;
-	fprintf(stderr, REWRITE "%s %u: %.1f s", dump ? "dump" : "round", number, (double)since_us / US_PER_S);
+	fprintf(stderr, REWRITE "%s %u: %.1f s", dump ? "dump" : "round", number, (double)since_us / WPTRACK_US_PER_S);
 	line_begun = true;
 }
 
@@ -51,13 +49,14 @@ static void show_row(const struct wptrack_migrate_round *round)
 	if (round->number == 1)
 		fprintf(stderr, "%5s %10s %12s %9s %10s %10s %10s %10s %13s\n", "ROUND", "TIME", "STOPPED", "PAGES",
 			"WRITTEN", "COPY/S", "DIRTY/S", "LEFT", "PREDICTED");
-	fprintf(stderr, "%5u %8.2f s %9.1f ms %9" PRIu64 " %10s", round->number, (double)round->took_us / US_PER_S,
-		(double)stopped_us(&round->stats) / US_PER_MS, written_pages(&round->stats),
-		wptrack_print_size(written_pages(&round->stats) * PAGE_BYTES, written));
+	fprintf(stderr, "%5u %8.2f s %9.1f ms %9" PRIu64 " %10s", round->number,
+		(double)round->took_us / WPTRACK_US_PER_S, (double)stopped_us(&round->stats) / WPTRACK_US_PER_MS,
+		written_pages(&round->stats),
+		wptrack_print_size(written_pages(&round->stats) * wptrack_page_bytes(), written));
 	if (forecast)
 		fprintf(stderr, " %10s %10s %10s %10.1f ms\n", wptrack_print_size(forecast->copy_rate, copy),
 			wptrack_print_size(forecast->dirty_rate, dirty), wptrack_print_size(forecast->dump_bytes, left),
-			(double)forecast->stop_us / US_PER_MS);
+			(double)forecast->stop_us / WPTRACK_US_PER_MS);
 	else
 		fputs(" dump\n", stderr);
 }
