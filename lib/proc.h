@@ -59,6 +59,9 @@ int wptrack_proc_has_io_uring(pid_t pid);
 /* Has it a userfaultfd of its own open that has been enabled? Sources as above. Return: 1, 0 or -errno. */
 int wptrack_proc_has_uffd(pid_t pid);
 
+/* Has it one whose write-protection the kernel resolves by itself, as ours? Sources and return as above. */
+int wptrack_proc_has_async_uffd(pid_t pid);
+
 /**
  * wptrack_proc_has_direct_io - may devices or servers write into pages that the process reads files into?
  *
@@ -73,6 +76,39 @@ int wptrack_proc_has_direct_io(pid_t pid);
 
 /* Has it a context of asynchronous I/O (io_setup)? Source: maps. Return: 1, 0 or -errno. */
 int wptrack_proc_has_aio(pid_t pid);
+
+/* Processes, by number, in no order. */
+struct wptrack_pids {
+	pid_t *pids;
+	size_t nr;
+};
+
+/**
+ * wptrack_proc_list - all processes that are seen from here
+ * @pids:	to be filled; wptrack_proc_list_free() frees it
+ *
+ * Return: 0 or -errno, then it is empty.
+ */
+int wptrack_proc_list(struct wptrack_pids *pids);
+void wptrack_proc_list_free(struct wptrack_pids *pids);
+
+/* What the guests of a process have: others that are in its memory, such as a child of clone(CLONE_VM). */
+struct wptrack_guests {
+	bool any;
+	bool io_uring;
+	bool direct_io; /* as of wptrack_proc_has_direct_io() */
+	bool uffd;	/* one that has been enabled */
+};
+
+/**
+ * wptrack_proc_look_at_guests - who else is in the memory of a process?
+ * @host:	the process
+ * @among:	those that may be guests
+ *
+ * Descriptors that cannot be looked at count as all that is asked for. Who may not be compared with @host, for
+ * lack of privilege, counts as none. Source: kcmp, and as above.
+ */
+void wptrack_proc_look_at_guests(pid_t host, const struct wptrack_pids *among, struct wptrack_guests *guests);
 
 /**
  * wptrack_proc_next_idle_uffd - find a userfaultfd that was never enabled

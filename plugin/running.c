@@ -134,6 +134,8 @@ static int ask_owner(struct wptrack_target *target, struct wptrack_vma *vma)
 		err = wptrack_uffd_register(target->uffd, page, page + PAGE_BYTES);
 	if (err)
 		return err;
+	/* Should it have had none, it has one now, whatever lies there. */
+	vma->fresh = true;
 
 	marked = wptrack_pagemap_is_marked(target->pagemap, page);
 	return marked > 0 ? wptrack_running_unarm(target, page, page + PAGE_BYTES) : marked;

@@ -200,9 +200,26 @@ static int take_known(struct wptrack_round *round, struct wptrack_target *target
 }
 
 /*
+ * While a task reads with O_DIRECT, the device writes to pages that may be
+ * collected and copied at the same time. And marks of an asynchronous
+ * userfaultfd of its own look as ours do: a mapping could become its own between
+ * two of our calls.
+ */
+static bool has_to_be_stopped(pid_t pid)
+{
+	if (wptrack_proc_has_direct_io(pid))
+		return true;
+	return !wptrack_control("run-beside") && wptrack_proc_has_async_uffd(pid);
+}
+
+bool wptrack_target_runs(const struct wptrack_target *target, bool running)
+{
+	return running || (target->guests.any && !wptrack_control("guests-stand-still"));
+}
+
+/*
  * A task is left running if it is known, and the memory behind its pid is still
- * the one that is. While it reads with O_DIRECT, the device writes to pages that
- * may be collected and copied at the same time.
+ * the one that is.
  */
 static int take_running(struct wptrack_round *round, struct wptrack_target *target)
 {
@@ -210,7 +227,7 @@ static int take_running(struct wptrack_round *round, struct wptrack_target *targ
 	int err;
 
 	/* To ask the keeper voids what has been committed, so this comes first. */
-	if (wptrack_proc_has_direct_io(target->info.pid))
+	if (has_to_be_stopped(target->info.pid))
 		return -EAGAIN;
 
 	err = take_known(round, target);
@@ -241,7 +258,7 @@ static int take_stopped(struct wptrack_round *round, struct wptrack_target *targ
 	if (target->pagemap < 0)
 		return target->pagemap;
 
-	task->needs_stop = task->live && wptrack_proc_has_direct_io(task->pid);
+	task->needs_stop = task->live && has_to_be_stopped(task->pid);
 	return 0;
 }
 
@@ -255,6 +272,7 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 		return err;
 
 	target->live = task->live;
+	wptrack_target_look_at_guests(round, target);
 	err = task->running ? take_running(round, target) : take_stopped(round, target, task);
 	if (err)
 		return err;
@@ -335,28 +353,29 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	};
 	uint64_t begin = wptrack_now_us();
 	unsigned int i;
-	bool proven;
+	bool proven, runs;
 	int err;
 
 	if (vma == target->vmas + target->nr_vmas || vma->start != req->start || vma->end != req->end)
 		return -ENOENT;
 
 	/*
-	 * On failure some pages may have been reset. If the task is stopped, CRIU
-	 * dumps all from req->next on, and with that they are what the parent has.
-	 * Otherwise it has them forgotten.
+	 * On failure some pages may have been reset. CRIU dumps all from req->next
+	 * on, and with that they are what the parent has. In a live round it has
+	 * them forgotten.
 	 */
-	target->ran |= req->running;
-	scan.keep = req->running && vma->unasked;
+	runs = wptrack_target_runs(target, req->running);
+	target->ran |= runs;
+	scan.keep = runs && vma->unasked;
 	proven = target->basis == WPTRACK_BASIS_INCREMENTAL && vma->armed;
-	if (req->running)
+	if (runs)
 		err = wptrack_running_collect(target, vma, &scan);
 	else if (proven)
 		err = wptrack_pagemap_collect_changes(target->pagemap, &scan);
 	else
 		err = wptrack_pagemap_collect(target->pagemap, &scan);
 	if (err) {
-		if (!req->running)
+		if (!target->live)
 			vma->told = vma->end;
 		return err;
 	}

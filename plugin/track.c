@@ -281,12 +281,14 @@ static int commit(struct wptrack_round *round, int image_dir, bool final)
 	size_t i;
 	int err;
 
+	/* There may be others by now. */
+	wptrack_proc_list_free(&round->processes);
 	for (i = 0; i < round->nr_targets; i++) {
 		struct wptrack_target *target = &round->targets[i];
 
 		if (!all_accounted(target))
 			round->broken = true;
-		if (wptrack_target_may_have_missed(target)) {
+		if (wptrack_target_may_have_missed(round, target)) {
 			target->basis = WPTRACK_BASIS_UNTRUSTED;
 			pr_warn("%d has begun to use O_DIRECT, pinned memory or asynchronous I/O meanwhile: "
 				"its next dump will be full\n", target->info.pid);
@@ -350,6 +352,7 @@ int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final,
 	free(round->targets);
 	wptrack_pins_stop();
 	wptrack_record_free(round->parent);
+	wptrack_proc_list_free(&round->processes);
 	if (round->keeper >= 0)
 		close(round->keeper);
 	*round = (struct wptrack_round){ .keeper = -1 };

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "lib/pins.h"
+#include "lib/proc.h"
 #include "lib/session.h"
 #include "lib/wire.h"
 
@@ -27,7 +28,7 @@ struct wptrack_vma {
 	uint64_t start;
 	uint64_t end;
 	bool armed;	/* registered before this round, so its clean pages are proven to be clean */
-	bool fresh;	/* registered in this round, while the task ran */
+	bool fresh;	/* parts of it may have been registered in this round, while the task ran */
 	bool unasked;	/* there was nothing to reset in it, so that nobody asked whose it is: nothing may be */
 	bool other;	/* it has become another kind of memory */
 	uint64_t told;	/* all up to here has been collected or forgotten in this round */
@@ -42,6 +43,7 @@ struct wptrack_target {
 	bool live;     /* it runs while it is collected or copied */
 	bool ran;      /* it did while it was collected */
 	bool gone;     /* its memory has been given up meanwhile */
+	struct wptrack_guests guests; /* when it was attached */
 	bool rivals;   /* another userfaultfd may have registered parts of its memory */
 	uint64_t window; /* how much is looked at in one go while it runs */
 	int uffd;
@@ -60,6 +62,7 @@ struct wptrack_round {
 	uint8_t session[WPTRACK_ID_LEN];
 	uint64_t generation;
 	struct wptrack_record *parent;
+	struct wptrack_pids processes; /* on the machine: where guests are looked for */
 	struct wptrack_target *targets;
 	size_t nr_targets;
 	size_t max_targets;
@@ -129,12 +132,17 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 int wptrack_target_forget(struct wptrack_target *target, uint64_t start, uint64_t end);
 void wptrack_target_release(struct wptrack_target *target);
 
+/* Does somebody run in its memory while CRIU collects it: itself (@running), or a guest that nobody stops? */
+bool wptrack_target_runs(const struct wptrack_target *target, bool running);
+
+/* In unseen.c: who else is in its memory. Comes first of all that is asked about a task. */
+void wptrack_target_look_at_guests(struct wptrack_round *round, struct wptrack_target *target);
 /*
  * In unseen.c: may memory be written to behind the page tables? When a task is attached, and for one that ran
  * meanwhile when the round ends.
  */
 bool wptrack_target_has_unseen_writers(const struct wptrack_round *round, struct wptrack_target *target,
 				       const struct cr_mem_track_task *task);
-bool wptrack_target_may_have_missed(struct wptrack_target *target);
+bool wptrack_target_may_have_missed(struct wptrack_round *round, struct wptrack_target *target);
 
 #endif

@@ -4,9 +4,13 @@
 
 #include "criu.h"
 
+#include "lib/controls.h"
 #include "lib/pins.h"
 #include "lib/proc.h"
 #include "track.h"
+
+#undef LOG_PREFIX
+#define LOG_PREFIX "wptrack: "
 
 /*
  * Closing an io_uring does not wait for what it was told to do: a read into
@@ -19,13 +23,39 @@ static bool had_io_uring(const struct wptrack_round *round, const struct wptrack
 	return then && then->info.start_time == task->start_time && then->io_uring;
 }
 
+static bool write_unseen(const struct wptrack_guests *guests)
+{
+	/* Nobody stops them as a process of CRIU's tree is, and their userfaultfds are not told from ours. */
+	return guests->io_uring || guests->direct_io || guests->uffd;
+}
+
+static void look_at_guests(struct wptrack_pids *processes, pid_t pid, struct wptrack_guests *guests)
+{
+	if (wptrack_control("no-guests"))
+		*guests = (struct wptrack_guests){ 0 };
+	else if (!processes->nr && wptrack_proc_list(processes))
+		*guests = (struct wptrack_guests){ .any = true, .io_uring = true, .direct_io = true, .uffd = true };
+	else
+		wptrack_proc_look_at_guests(pid, processes, guests);
+}
+
+void wptrack_target_look_at_guests(struct wptrack_round *round, struct wptrack_target *target)
+{
+	/* While nobody is stopped there may be new ones at any time. */
+	if (target->live)
+		wptrack_proc_list_free(&round->processes);
+	look_at_guests(&round->processes, target->info.pid, &target->guests);
+	if (target->guests.any)
+		pr_info("%d: another process is in its memory\n", target->info.pid);
+}
+
 bool wptrack_target_has_unseen_writers(const struct wptrack_round *round, struct wptrack_target *target,
 				       const struct cr_mem_track_task *task)
 {
 	unsigned int i;
 
 	/* If it cannot be told, it has one. */
-	target->io_uring = wptrack_proc_has_io_uring(task->pid) != 0;
+	target->io_uring = wptrack_proc_has_io_uring(task->pid) != 0 || target->guests.io_uring;
 	target->pins = wptrack_pins_of(task->pid);
 
 	for (i = 0; i < task->nr_vmas; i++)
@@ -33,7 +63,7 @@ bool wptrack_target_has_unseen_writers(const struct wptrack_round *round, struct
 			return true;
 
 	/* An io_uring in memory of the program's own is not counted as pinned. */
-	return target->io_uring || had_io_uring(round, &target->info) ||
+	return target->io_uring || had_io_uring(round, &target->info) || write_unseen(&target->guests) ||
 	       (target->pins != WPTRACK_PINS_NONE && target->pins != WPTRACK_PINS_NEVER);
 }
 
@@ -51,15 +81,17 @@ static bool may_have_been_pinned(const struct wptrack_target *target)
 	return now == WPTRACK_PINS_POSSIBLE || (now == WPTRACK_PINS_NONE && target->pins == WPTRACK_PINS_NEVER);
 }
 
-bool wptrack_target_may_have_missed(struct wptrack_target *target)
+bool wptrack_target_may_have_missed(struct wptrack_round *round, struct wptrack_target *target)
 {
+	struct wptrack_guests guests;
 	int pid = target->info.pid;
 
 	if (!target->ran || target->gone)
 		return false;
 
 	/* The next round is to know of it, even if it is closed by then. */
-	if (not_known_to_be_none(wptrack_proc_has_io_uring(pid)))
+	look_at_guests(&round->processes, pid, &guests);
+	if (guests.io_uring || not_known_to_be_none(wptrack_proc_has_io_uring(pid)))
 		target->io_uring = true;
 	if (target->basis == WPTRACK_BASIS_UNTRUSTED)
 		return false;
@@ -67,6 +99,6 @@ bool wptrack_target_may_have_missed(struct wptrack_target *target)
 	/* Who had a userfaultfd from the beginning was asked about all that could be its own. */
 	if (!target->rivals && not_known_to_be_none(wptrack_proc_has_uffd(pid)))
 		return true;
-	return target->io_uring || may_have_been_pinned(target) || not_known_to_be_none(wptrack_proc_has_aio(pid)) ||
+	return target->io_uring || write_unseen(&guests) || may_have_been_pinned(target) || not_known_to_be_none(wptrack_proc_has_aio(pid)) ||
 	       not_known_to_be_none(wptrack_proc_has_direct_io(pid));
 }

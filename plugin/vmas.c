@@ -161,7 +161,7 @@ static void consider_vma(struct wptrack_round *round, struct wptrack_target *tar
 }
 
 /* What has become something else than memory that we track must not be told of. */
-static void drop_other_kinds(struct wptrack_target *target, struct cr_mem_track_task *task)
+static void drop_other_kinds(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
 {
 	size_t i, kept = 0;
 	unsigned int k = 0;
@@ -177,6 +177,8 @@ static void drop_other_kinds(struct wptrack_target *target, struct cr_mem_track_
 			k++;
 		if (k < task->nr_vmas)
 			task->vmas[k].tracked = false;
+		/* Around the other kind there may be what earlier rounds have armed. */
+		leave_out(round, target, vma->start, vma->end);
 		target->info.vmas_registered--;
 		target->info.registered_bytes -= vma->end - vma->start;
 		target->info.vmas_refused[WPTRACK_REFUSED_SPECIAL]++;
@@ -191,7 +193,7 @@ int wptrack_vmas_attach(struct wptrack_round *round, struct wptrack_target *targ
 	int err;
 
 	for (i = 0; i < task->nr_vmas; i++)
-		consider_vma(round, target, &task->vmas[i], task->running);
+		consider_vma(round, target, &task->vmas[i], wptrack_target_runs(target, task->running));
 	for (i = 0; i < target->nr_vmas; i++)
 		fresh |= target->vmas[i].fresh;
 	if (!fresh)
@@ -199,6 +201,6 @@ int wptrack_vmas_attach(struct wptrack_round *round, struct wptrack_target *targ
 
 	err = wptrack_running_check_kinds(target);
 	if (!err)
-		drop_other_kinds(target, task);
+		drop_other_kinds(round, target, task);
 	return err;
 }

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * aioring --control FILE [--uring | --thread]: holds some pages and a ring for
- * asynchronous I/O, through which the kernel may write to memory unseen: of
- * libaio's kind, an io_uring, or an io_uring that only a thread has open, in
- * descriptors of its own. Every step writes some pages; the second one gives the
- * ring up.
+ * aioring --control FILE [HOW]: holds some pages and a ring for asynchronous I/O,
+ * through which the kernel may write to memory unseen: of libaio's kind, an
+ * io_uring (--uring), or an io_uring that only a thread has open, in descriptors
+ * of its own (--thread). Or it has a guest: a process outside of its tree that is
+ * in its memory, with an io_uring (--guest-uring), a file open with O_DIRECT
+ * (--guest-direct), a userfaultfd (--guest-uffd), or nothing of that kind
+ * (--guest). Every step writes some pages; the second one gives the ring up, or
+ * ends the guest.
  */
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "steps.h"
@@ -27,6 +33,7 @@ static aio_context_t ring;
 static int uring = -1;
 static _Atomic int thread_err = -1; /* -1: at work */
 static _Atomic bool close_it;
+static pid_t guest;
 
 static void write_page(unsigned int i)
 {
@@ -70,6 +77,56 @@ static void *hold_uring(void *unused)
 	return NULL;
 }
 
+static int open_uffd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	return fd < 0 || ioctl(fd, UFFDIO_API, &api) ? errno : 0;
+}
+
+/* It goes on writing to the host's memory, as guests do. Its descriptors end with it. */
+static int be_guest(void *kind)
+{
+	int err = 0;
+
+	if (!strcmp(kind, "--guest-uring"))
+		err = open_uring();
+	else if (!strcmp(kind, "--guest-direct"))
+		err = open("/proc/self/exe", O_RDONLY | O_DIRECT | O_CLOEXEC) < 0 ? errno : 0;
+	else if (!strcmp(kind, "--guest-uffd"))
+		err = open_uffd();
+	thread_err = err;
+	while (!close_it)
+		steps_nap_ms(1);
+	syscall(SYS_exit_group, 0);
+	return 0;
+}
+
+static int start_guest(char *kind)
+{
+	const size_t size = 64 * PAGE;
+	char *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (stack == MAP_FAILED)
+		return errno;
+	/* Whoever has started this program is its parent, too, and waits for it. */
+	guest = clone(be_guest, stack + size, CLONE_VM | CLONE_PARENT | SIGCHLD, kind);
+	if (guest < 0)
+		return errno;
+	while (thread_err == -1)
+		steps_nap_ms(1);
+	return thread_err;
+}
+
+static int end_guest(void)
+{
+	close_it = true;
+	while (!kill(guest, 0))
+		steps_nap_ms(1);
+	return 0;
+}
+
 static int wait_for_thread(void)
 {
 	while (thread_err == -1)
@@ -77,7 +134,7 @@ static int wait_for_thread(void)
 	return thread_err;
 }
 
-static int open_ring(const char *kind)
+static int open_ring(char *kind)
 {
 	pthread_t thread;
 	int err;
@@ -86,12 +143,16 @@ static int open_ring(const char *kind)
 		return syscall(SYS_io_setup, 16, &ring) ? errno : 0;
 	if (!strcmp(kind, "--uring"))
 		return open_uring();
+	if (!strncmp(kind, "--guest", 7))
+		return start_guest(kind);
 	err = pthread_create(&thread, NULL, hold_uring, NULL);
 	return err ? err : wait_for_thread();
 }
 
 static int close_ring(void)
 {
+	if (guest)
+		return end_guest();
 	if (ring)
 		return syscall(SYS_io_destroy, ring) ? errno : 0;
 	if (thread_err == -1)
@@ -117,7 +178,7 @@ int main(int argc, char **argv)
 	int err;
 
 	if (argc < 3 || argc > 4 || strcmp(argv[1], "--control") || control_map(argv[2], false, &ctl)) {
-		fprintf(stderr, "usage: aioring --control FILE [--uring | --thread]\n");
+		fprintf(stderr, "usage: aioring --control FILE [--uring | --thread | --guest[-uring | -direct | -uffd]]\n");
 		return 2;
 	}
 	slot = control_take_slot(ctl, 0);
