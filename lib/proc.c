@@ -14,7 +14,6 @@
 #include <fcntl.h>
 
 #include "proc.h"
-#include "uapi.h"
 
 /* Fields of /proc/PID/stat, counted from 1 as proc(5) does. */
 #define STAT_FIRST_BEHIND_COMM 3
@@ -183,13 +182,6 @@ static bool is_enabled_uffd(pid_t pid, int fd)
 	return is_uffd(pid, fd) && (uffd_features(pid, fd, &features) || features);
 }
 
-static bool is_async_uffd(pid_t pid, int fd)
-{
-	unsigned int features;
-
-	return is_uffd(pid, fd) && (uffd_features(pid, fd, &features) || features & UFFD_FEATURE_WP_ASYNC);
-}
-
 /* The lowest descriptor from @from on that is what is wanted, or -errno. */
 static int next_fd(pid_t pid, int from, bool (*is_wanted)(pid_t pid, int fd))
 {
@@ -262,11 +254,6 @@ int wptrack_proc_has_io_uring(pid_t pid)
 int wptrack_proc_has_uffd(pid_t pid)
 {
 	return wptrack_proc_any_fd(pid, is_enabled_uffd);
-}
-
-int wptrack_proc_has_async_uffd(pid_t pid)
-{
-	return wptrack_proc_any_fd(pid, is_async_uffd);
 }
 
 int wptrack_proc_next_idle_uffd(pid_t pid, int from)

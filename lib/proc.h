@@ -59,9 +59,6 @@ int wptrack_proc_has_io_uring(pid_t pid);
 /* Has it a userfaultfd of its own open that has been enabled? Sources as above. Return: 1, 0 or -errno. */
 int wptrack_proc_has_uffd(pid_t pid);
 
-/* Has it one whose write-protection the kernel resolves by itself, as ours? Sources and return as above. */
-int wptrack_proc_has_async_uffd(pid_t pid);
-
 /**
  * wptrack_proc_has_direct_io - may devices or servers write into pages that the process reads files into?
  *

@@ -199,19 +199,6 @@ static int take_known(struct wptrack_round *round, struct wptrack_target *target
 	return 0;
 }
 
-/*
- * While a task reads with O_DIRECT, the device writes to pages that may be
- * collected and copied at the same time. And marks of an asynchronous
- * userfaultfd of its own look as ours do: a mapping could become its own between
- * two of our calls.
- */
-static bool has_to_be_stopped(pid_t pid)
-{
-	if (wptrack_proc_has_direct_io(pid))
-		return true;
-	return !wptrack_control("run-beside") && wptrack_proc_has_async_uffd(pid);
-}
-
 bool wptrack_target_runs(const struct wptrack_target *target, bool running)
 {
 	return running || (target->guests.any && !wptrack_control("guests-stand-still"));
@@ -219,7 +206,8 @@ bool wptrack_target_runs(const struct wptrack_target *target, bool running)
 
 /*
  * A task is left running if it is known, and the memory behind its pid is still
- * the one that is.
+ * the one that is. While it reads with O_DIRECT, the device writes to pages that
+ * may be collected and copied at the same time.
  */
 static int take_running(struct wptrack_round *round, struct wptrack_target *target)
 {
@@ -227,7 +215,7 @@ static int take_running(struct wptrack_round *round, struct wptrack_target *targ
 	int err;
 
 	/* To ask the keeper voids what has been committed, so this comes first. */
-	if (has_to_be_stopped(target->info.pid))
+	if (wptrack_proc_has_direct_io(target->info.pid))
 		return -EAGAIN;
 
 	err = take_known(round, target);
@@ -258,7 +246,7 @@ static int take_stopped(struct wptrack_round *round, struct wptrack_target *targ
 	if (target->pagemap < 0)
 		return target->pagemap;
 
-	task->needs_stop = task->live && has_to_be_stopped(task->pid);
+	task->needs_stop = task->live && wptrack_proc_has_direct_io(task->pid);
 	return 0;
 }
 

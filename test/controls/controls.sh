@@ -78,7 +78,13 @@ unset ONLY
 export RACES_ALL=1
 green criu/races.sh
 red register-first-page criu/races.sh changes_between_two_calls_of_a_live_round_lose_nothing
+red guests-stand-still criu/races.sh changes_by_a_guest_between_two_calls_of_a_splice_round_lose_nothing
 unset RACES_ALL
+
+export ONLY=of_a_guest
+green criu/unseen.sh
+red no-guests criu/unseen.sh an_io_uring_of_a_guest_makes_splice_rounds_full direct_io_of_a_guest_makes_live_rounds_full
+unset ONLY
 
 export ONLY=over_the_limit
 green criu/limits.sh

@@ -13,7 +13,7 @@ INJECT_SO=$TEST_BIN/inject.so
 STRIDE=${STRIDE:-23}
 [ -z "${RACES_ALL:-}" ] || STRIDE=1
 
-# paused_round N COMMAND...: a live round on top of the last one that is stopped before its Nth call until the command
+# paused_round N COMMAND...: a round (live, or as MODE says) on top of the last one that is stopped before its Nth call until the command
 # is done. Without an Nth call nothing is done, and the return code is 1.
 paused_round() {
 	local n=$1 criu rc
@@ -23,7 +23,7 @@ paused_round() {
 	new_round
 	(
 		export LD_PRELOAD=$INJECT_SO INJECT=${CLASS:-any}:$n:pause INJECT_HIT=$T/hit INJECT_GO=$T/go
-		criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --pre-dump-mode live "${PREV[@]}"
+		criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --pre-dump-mode "${MODE:-live}" "${PREV[@]}"
 	) 2>/dev/null &
 	criu=$!
 	wait_for 60 hit_or_gone "$criu" || die "call $n: the round hangs"
@@ -85,6 +85,31 @@ changes_at_each_call() {
 			verify_program "call $n, after the restore"
 		fi
 	done
+	[ "$points" -ge 8 ] || die "only $points points were hit"
+	echo "races: stopped before $points calls" >&2
+	quit_program
+}
+
+# A round stops the program, but not a guest in its memory that is outside of the tree.
+guest_at_each_call() {
+	local n points=0 more=yes way MODE=splice
+
+	start_tracked changer 1 --guest
+	for ((n = 1; ; n += STRIDE)); do
+		rm -rf "$T"/[0-9]*
+		ROUND=0 EPOCH=1
+		pre_dump
+		change
+		pre_dump
+		for way in back away; do
+			paused_round "$n" change || more=""
+			[ -n "$more" ] || break 2
+			points=$((points + 1))
+			nothing_stale "call $n$(paused_at), $way"
+		done
+		change
+	done
+	verify_program "in the end"
 	[ "$points" -ge 8 ] || die "only $points points were hit"
 	echo "races: stopped before $points calls" >&2
 	quit_program
@@ -167,6 +192,7 @@ userfaultfd_of_its_own() {
 
 run_test a_userfaultfd_that_appears_in_a_live_round_makes_the_next_one_full userfaultfd_of_its_own
 run_test changes_between_two_calls_of_a_live_round_lose_nothing changes_at_each_call
+run_test changes_by_a_guest_between_two_calls_of_a_splice_round_lose_nothing guest_at_each_call
 run_test a_number_that_changes_hands_in_a_live_round_brings_in_no_stranger strangers_at_each_call
 run_test an_end_at_any_call_of_a_live_round_leaves_the_others_their_parent ends_at_each_call
 finish

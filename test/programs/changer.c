@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * changer --control FILE [--userfaultfd]: mappings that become others and come back. Each step does all at once what a program can
- * do to its address space between two calls of who looks at it: odd steps take things away, even ones bring them back.
+ * changer --control FILE [--userfaultfd | --guest]: mappings that become others and come back. Each step does all at
+ * once what a program can do to its address space between two calls of who looks at it: odd steps take things away,
+ * even ones bring them back.
  *
  * What each page must hold stands in FILE.book, which is mapped shared and so in no image: a page that comes back
  * stale can't bring along what was written down at its time. FILE.data is what is mapped as a file. On demand the
- * program has a userfaultfd of its own between odd and even steps.
+ * program has a userfaultfd of its own between odd and even steps, or leaves all to a guest: a process outside of its
+ * tree that is in its memory, and goes on while the program is stopped.
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +53,7 @@ static struct control_slot *slot;
 static uint64_t *next_seed;
 static int data_fd;
 static pid_t child;
-static bool with_uffd;
+static bool with_uffd, with_guest;
 static int uffd = -1;
 
 static void die(const char *what)
@@ -200,15 +203,19 @@ static void protect(struct region *r, int prot, uint32_t state)
 		r->page[i].state = state;
 }
 
+/* CRIU itself makes what can't be read readable for a while, and has nobody else do so meanwhile. */
 static void shut(struct region *r)
 {
 	write_some(r);
+	if (with_guest)
+		return;
 	protect(r, PROT_NONE, SHUT);
 }
 
 static void open_up(struct region *r)
 {
-	protect(r, PROT_READ | PROT_WRITE, 0);
+	if (!with_guest)
+		protect(r, PROT_READ | PROT_WRITE, 0);
 	write_page(r, 0);
 }
 
@@ -289,6 +296,8 @@ static const struct {
 };
 
 #define NR_REGIONS (sizeof(kinds) / sizeof(kinds[0]))
+
+#define SPACE	   ((NR_REGIONS + 1) * ROOM)
 
 static struct region regions[NR_REGIONS];
 static unsigned int step_nr;
@@ -371,8 +380,9 @@ static void setup(const char *control)
 	next_seed = map_beside(control, "book", PAGE + NR_REGIONS * MAX_ROOMS * sizeof(*book), &fd);
 	book = (struct page_note *)((char *)next_seed + PAGE);
 	munmap(map_beside(control, "data", PAGES * PAGE, &data_fd), PAGES * PAGE);
-	room = mmap(NULL, (NR_REGIONS + 1) * ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (room == MAP_FAILED || munmap(room, (NR_REGIONS + 1) * ROOM))
+	/* The space above stays free for who maps something where the kernel wants it, such as CRIU. */
+	room = mmap(NULL, 2 * SPACE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED || munmap(room, 2 * SPACE))
 		die("mmap");
 
 	for (unsigned int i = 0; i < NR_REGIONS; i++) {
@@ -387,14 +397,36 @@ static void setup(const char *control)
 	}
 }
 
+static const struct steps_ops ops = { step, verify };
+
+static int serve(void *ctl)
+{
+	steps_serve(ctl, slot, &ops);
+	if (child)
+		kill(child, SIGKILL);
+	return 0;
+}
+
+/* Whoever has started this program is its parent, too, and waits for it. */
+static void leave_it_to_a_guest(struct control *ctl)
+{
+	const size_t size = 64 * PAGE;
+	char *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (stack == MAP_FAILED || clone(serve, stack + size, CLONE_VM | CLONE_PARENT | SIGCHLD, ctl) < 0)
+		die("clone");
+	while (atomic_load(&slot->state) != CONTROL_GONE)
+		steps_nap_ms(1);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct steps_ops ops = { step, verify };
 	struct control *ctl;
 
 	with_uffd = argc == 4 && !strcmp(argv[3], "--userfaultfd");
-	if (argc != 3 + with_uffd || strcmp(argv[1], "--control")) {
-		fprintf(stderr, "usage: %s --control FILE [--userfaultfd]\n", argv[0]);
+	with_guest = argc == 4 && !strcmp(argv[3], "--guest");
+	if (argc != 3 + (with_uffd || with_guest) || strcmp(argv[1], "--control")) {
+		fprintf(stderr, "usage: %s --control FILE [--userfaultfd | --guest]\n", argv[0]);
 		return 2;
 	}
 	if (control_map(argv[2], false, &ctl))
@@ -402,8 +434,9 @@ int main(int argc, char **argv)
 	signal(SIGCHLD, SIG_IGN);
 	slot = control_take_slot(ctl, 0);
 	setup(argv[2]);
-	steps_serve(ctl, slot, &ops);
-	if (child)
-		kill(child, SIGKILL);
+	if (with_guest)
+		leave_it_to_a_guest(ctl);
+	else
+		serve(ctl);
 	return 0;
 }
