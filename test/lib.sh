@@ -344,6 +344,37 @@ pre_dump() {
 	epoch_next
 }
 
+# paused_round N COMMAND...: a round (live, or as MODE says) on top of the last one that is stopped before its Nth call about
+# the program (or of CLASS, test/faults/inject.c) until the command is done. Without an Nth call nothing is done, and the
+# return code is 1.
+paused_round() {
+	local n=$1 criu rc
+
+	shift
+	rm -f "$T/hit" "$T/go"
+	new_round
+	(
+		export LD_PRELOAD=$TEST_BIN/inject.so INJECT=${CLASS:-any}:$n:pause INJECT_HIT=$T/hit INJECT_GO=$T/go
+		criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --pre-dump-mode "${MODE:-live}" "${PREV[@]}"
+	) 2>/dev/null &
+	criu=$!
+	wait_for 60 hit_or_gone "$criu" || die "call $n: the round hangs"
+	[ ! -e "$T/hit" ] || "$@"
+	: >"$T/go"
+	wait "$criu"
+	rc=$?
+	[ "$rc" = 0 ] || die "call $n$(paused_at): the round failed: $(log_errors "$DIR/pre-dump.log")"
+	[ -e "$T/hit" ]
+}
+
+hit_or_gone() {
+	[ -e "$T/hit" ] || is_gone "$1" || grep -qs '^State:[[:space:]]*Z' "/proc/$1/status"
+}
+
+paused_at() {
+	[ ! -e "$T/hit" ] || echo " ($(cut -d' ' -f4- "$T/hit"))"
+}
+
 # dump_round [OPTION...]: a dump on top of the round before.
 dump_round() {
 	new_round

@@ -282,6 +282,11 @@ hanging_server() {
 	wait_for 5 session_is_gone "$PID" || die "it does not end"
 }
 
+open_direct() {
+	: >"$T/direct"
+	wait_for 10 has_direct || die "the program does not open its file"
+}
+
 has_direct() {
 	find "/proc/$PID/fd" -lname "$T/direct" | grep -q .
 }
@@ -290,14 +295,8 @@ has_direct() {
 direct_io_meanwhile() {
 	start_tracked pagekeeper 1 --mib 16 --direct "$T/direct"
 	live_round
-	write_pages 3000
-	(
-		sleep 0.6
-		: >"$T/direct"
-	) &
-	live_round --pre-dump-rate 4M
-	wait
-	has_direct || die "the program does not open its file"
+	write_pages 300
+	CLASS=mem paused_round 1 open_direct || die "nothing was copied"
 	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 0 ] || die "round $ROUND is full already"
 	grep -q 'begun to use O_DIRECT' "$DIR/pre-dump.log" || die "round $ROUND does not say what has begun"
 	live_round

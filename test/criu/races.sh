@@ -9,39 +9,8 @@ set -u
 . "$(dirname "$0")/../lib.sh"
 exec_under_reaper "$@"
 
-INJECT_SO=$TEST_BIN/inject.so
 STRIDE=${STRIDE:-23}
 [ -z "${RACES_ALL:-}" ] || STRIDE=1
-
-# paused_round N COMMAND...: a round (live, or as MODE says) on top of the last one that is stopped before its Nth call until the command
-# is done. Without an Nth call nothing is done, and the return code is 1.
-paused_round() {
-	local n=$1 criu rc
-
-	shift
-	rm -f "$T/hit" "$T/go"
-	new_round
-	(
-		export LD_PRELOAD=$INJECT_SO INJECT=${CLASS:-any}:$n:pause INJECT_HIT=$T/hit INJECT_GO=$T/go
-		criu_cmd pre-dump.log pre-dump -t "$PID" -D "$DIR" --track-mem --pre-dump-mode "${MODE:-live}" "${PREV[@]}"
-	) 2>/dev/null &
-	criu=$!
-	wait_for 60 hit_or_gone "$criu" || die "call $n: the round hangs"
-	[ ! -e "$T/hit" ] || "$@"
-	: >"$T/go"
-	wait "$criu"
-	rc=$?
-	[ "$rc" = 0 ] || die "call $n$(paused_at): the round failed: $(log_errors "$DIR/pre-dump.log")"
-	[ -e "$T/hit" ]
-}
-
-hit_or_gone() {
-	[ -e "$T/hit" ] || is_gone "$1" || grep -qs '^State:[[:space:]]*Z' "/proc/$1/status"
-}
-
-paused_at() {
-	[ ! -e "$T/hit" ] || echo " ($(cut -d' ' -f4- "$T/hit"))"
-}
 
 change() {
 	ctl step || die "a step failed: $(tail -n 3 "$T/program.log")"
