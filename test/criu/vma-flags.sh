@@ -43,6 +43,16 @@ enough_is_known() {
 	quit_program
 }
 
+# What has guard pages has a flag of its own on some kernels.
+guard_pages() {
+	start_tracked kinds 1 --group main --only guard_pages
+	! "$TEST_BIN/kinds" --control "$CTL" --wants | grep ' - - ' >"$T/missing" || skip "$(cut -d ' ' -f 4- "$T/missing")"
+	dump_both
+	! grep 'smaps is read' "$T/iterator/dump.log" || die "smaps was read"
+	cmp "$T/iterator/mm-$PID.img" "$T/smaps/mm-$PID.img" || die "the images of the mappings differ"
+	quit_program
+}
+
 # FI_WRONG_VMA_ITER: the iterator leaves out a mapping. What it says is not believed from there on.
 disagreement() {
 	start_tracked pagekeeper 1 --mib 4
@@ -89,6 +99,7 @@ while True:
 
 run_test flags_of_mappings_are_the_same_as_in_smaps same_as_in_smaps
 run_test flags_of_common_mappings_need_no_smaps enough_is_known
+run_test flags_of_mappings_with_guard_pages_need_no_smaps guard_pages
 run_test an_iterator_that_leaves_out_a_mapping_gives_way_to_smaps disagreement
 run_test flags_of_any_number_of_mappings any_number
 finish
