@@ -208,12 +208,20 @@ static int look_at_machine(void)
 	FILE *huge = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "re");
 	char choice[64] = "", byte;
 	int fd;
-	char *shut;
+	char *shut, *hole;
 
 	if (huge && fgets(choice, sizeof(choice), huge))
 		book->unasked_huge = strstr(choice, "[always]");
 	if (huge)
 		fclose(huge);
+
+	hole = mmap(NULL, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (hole == MAP_FAILED)
+		return -errno;
+	/* Where there is one, both are the same. */
+	if (!*(volatile char *)hole && !*(volatile char *)(hole + PAGE))
+		book->no_zero_page = pagemap_entry((uintptr_t)hole) != pagemap_entry((uintptr_t)hole + PAGE);
+	munmap(hole, 2 * PAGE);
 
 	shut = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);

@@ -85,6 +85,7 @@ struct book {
 	uint32_t nr_cases;
 	bool shut_to_others; /* memory that can't be read can't be read through /proc/PID/mem, either */
 	bool unasked_huge; /* the machine gives huge pages to who has not asked for them */
+	bool no_zero_page; /* a hole that is read gets a page of its own: some kernels that are guests have it so */
 	_Atomic uint32_t held, unhold; /* for a helper that holds something */
 	struct state state[KINDS_CASES];
 };
@@ -186,6 +187,39 @@ static inline void rows_drop(struct state *s, unsigned int first, unsigned int n
 		s->row[i].seed = s->row[i].byte = 0;
 		s->row[i].flags &= ~(uint32_t)(POPULATED | DIRTY | FREED | GUARD);
 	}
+}
+
+/* Of /proc/PID/pagemap. The first thread may be gone. */
+static inline uint64_t pagemap_entry(uint64_t at)
+{
+	int fd = open("/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (fd < 0 || pread(fd, &entry, sizeof(entry), (off_t)(at / PAGE * sizeof(entry))) != sizeof(entry))
+		abort();
+	close(fd);
+	return entry;
+}
+
+/* Is there a page of the process's own, and not of a file? */
+static inline bool has_own_page(uint64_t at)
+{
+	uint64_t entry = pagemap_entry(at);
+
+	return entry >> 63 && !(entry >> 61 & 1);
+}
+
+/* What is a hole in the book has been read: it is none any more, where there is no zero page. */
+static inline void row_was_read(struct row *r)
+{
+	if (book->no_zero_page && !(r->flags & POPULATED) && has_own_page(r->at))
+		r->flags |= POPULATED | DIRTY;
+}
+
+static inline void rows_were_read(struct state *s, unsigned int first, unsigned int nr)
+{
+	for (unsigned int i = first; i < first + nr; i++)
+		row_was_read(&s->row[i]);
 }
 
 /* The pages are now at another address, which the parent knows nothing of. Where they were nothing is mapped. */
@@ -327,8 +361,12 @@ static inline void book_verify(struct control_slot *slot)
 		struct state *s = &book->state[c];
 
 		s->nr_bad = 0;
-		for (const struct row *r = s->row; r < s->row + s->nr_rows; r++, checked++) {
-			if (row_is_right(r))
+		for (struct row *r = s->row; r < s->row + s->nr_rows; r++, checked++) {
+			bool right = row_is_right(r);
+
+			if (!(r->flags & (GONE | GUARD | OPAQUE)))
+				row_was_read(r);
+			if (right)
 				continue;
 			if (!s->nr_bad++)
 				s->first_bad = r->at;

@@ -44,8 +44,10 @@ static int write_the_same(struct state *s)
 static int read_hole(struct state *s)
 {
 	volatile char *p = (volatile char *)(uintptr_t)s->row[FRESH].at;
+	char byte = *p;
 
-	return *p ? -EIO : 0;
+	rows_were_read(s, FRESH, 1);
+	return byte ? -EIO : 0;
 }
 
 static int write_fresh(struct state *s)
@@ -139,9 +141,12 @@ static int drop_some(struct state *s)
 static int use_dropped(struct state *s)
 {
 	volatile char *p = (volatile char *)(uintptr_t)s->row[9].at;
+	char byte;
 
 	row_write(s, 10);
-	return *p ? -EIO : 0;
+	byte = *p;
+	rows_were_read(s, 9, 1);
+	return byte ? -EIO : 0;
 }
 
 static int write_and_drop(struct state *s)
@@ -203,7 +208,10 @@ static int toggle_wipeonfork(struct state *s)
 
 static int populate_for_reading(struct state *s)
 {
-	return advise(s->a, PAGES, MADV_POPULATE_READ);
+	int err = advise(s->a, PAGES, MADV_POPULATE_READ);
+
+	rows_were_read(s, 0, PAGES);
+	return err;
 }
 
 /* Holes are there now, as zeroes; what was there has been written to for all the kernel knows. */
