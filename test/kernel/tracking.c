@@ -79,12 +79,29 @@ static void a_hole_is_not_reported_until_it_is_written(void)
 	CHECK_FOUND(a, 0, 1);
 }
 
+/* Read two holes. Return: have both got the same page, the zero page? Some kernels that are guests do without. */
+static bool read_holes(const struct area *a, unsigned int one, unsigned int other)
+{
+	uint64_t entry[2] = { 0 };
+	const unsigned int nr[2] = { one, other };
+
+	for (int i = 0; i < 2; i++) {
+		const char *at = a->mem + nr[i] * PAGE;
+		off_t offset = (off_t)((uintptr_t)at / PAGE * sizeof(entry[i]));
+
+		if (*(const volatile char *)at || pread(a->pagemap, &entry[i], sizeof(entry[i]), offset) != 8)
+			abort();
+	}
+	return entry[0] == entry[1];
+}
+
 static void the_zero_page_is_not_reported_until_it_is_written(void)
 {
 	AREA(a);
 
 	CHECK_EQ(area_start(&a, 16 * PAGE, 0, false), 0);
-	CHECK_EQ(*(volatile char *)(a.mem + PAGE), 0);
+	if (!read_holes(&a, 1, 2))
+		SKIP("no zero page here");
 	CHECK_FOUND(a, 0, 0);
 	a.mem[PAGE] = 1;
 	CHECK_FOUND(a, 1, 0);
@@ -400,7 +417,8 @@ static void an_armed_zero_page_is_not_reported(void)
 
 	CHECK_EQ(area_start(&a, 16 * PAGE, 0, false), 0);
 	a.mem[0] = a.mem[2 * PAGE] = 1;
-	CHECK_EQ(*(volatile char *)(a.mem + PAGE), 0);
+	if (!read_holes(&a, 1, 3))
+		SKIP("no zero page here");
 	CHECK_FOUND(a, 2, 0);
 	CHECK_EQ(protect(&a, 1, 1), 0);
 	CHECK_FOUND(a, 0, 2);
