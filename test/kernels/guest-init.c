@@ -24,6 +24,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #ifndef MODULE_INIT_COMPRESSED_FILE
@@ -157,6 +158,20 @@ static void hold_breakpoint(void)
 		complain("perf_event_open");
 }
 
+/* Lines end as they are written, and not with a carriage return, too. */
+static void leave_output_alone(int fd)
+{
+	struct termios t;
+
+	if (tcgetattr(fd, &t)) {
+		complain("output");
+		return;
+	}
+	t.c_oflag &= ~(tcflag_t)OPOST;
+	if (tcsetattr(fd, TCSANOW, &t))
+		complain("output");
+}
+
 static void run_command(void)
 {
 	static char *const environment[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
@@ -165,6 +180,7 @@ static void run_command(void)
 	char path[4096];
 
 	setsid();
+	leave_output_alone(out);
 	if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
 		complain("output");
 	close(in);
