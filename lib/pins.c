@@ -23,7 +23,7 @@
 /* How often the machine's counts are read until nobody pins anything meanwhile. */
 #define QUIET_TRIES 4
 
-/* VmPin counts all pins that it can count: what is registered with an io_uring, by anybody. */
+/* VmPin counts what is registered with an io_uring, by anybody: all but what wptrack_proc_may_pin_uncounted() tells. */
 static bool vmpin_is_whole;
 /* The kernel's mark on a memory of which a page has been pinned; 0: not known. */
 static uint64_t pinned_once;
@@ -174,27 +174,10 @@ static bool pretend_uncounted(void)
 	       wptrack_control("pins-unproven") || wptrack_control("trust-vmpin");
 }
 
-const char *wptrack_pins_start(void)
-{
-	vmpin_is_whole = pretend_uncounted() ? wptrack_control("trust-vmpin") : try_vmpin();
-	if (vmpin_is_whole)
-		return "VmPin";
-
-	if (!wptrack_control("pins-by-machine") && !wptrack_control("pins-unproven") && !wptrack_mm_flags_open() &&
-	    !pinned_once)
-		pinned_once = learn_pinned_once();
-	return pinned_once ? "the kernel's mark on memory that was ever pinned, and the machine's counts" :
-			     "the machine's counts of pins alone";
-}
-
-void wptrack_pins_stop(void)
-{
-	wptrack_mm_flags_close();
-}
-
 int wptrack_pins_parse_vmstat(const char *text, uint64_t *ret_acquired, uint64_t *ret_released)
 {
-	const char *acquired = strstr(text, "\nnr_foll_pin_acquired "), *released = strstr(text, "\nnr_foll_pin_released ");
+	const char *acquired = strstr(text, "\nnr_foll_pin_acquired "),
+		   *released = strstr(text, "\nnr_foll_pin_released ");
 	uint64_t a, r;
 
 	if (!acquired || !released || sscanf(acquired, "\nnr_foll_pin_acquired %" SCNu64, &a) != 1 ||
@@ -208,8 +191,9 @@ int wptrack_pins_parse_vmstat(const char *text, uint64_t *ret_acquired, uint64_t
 bool wptrack_pins_miscounted(const char *filesystems)
 {
 	/* Those whose O_DIRECT goes through the kernel's old common code, which doubles pins without counting that. */
-	static const char *const types[] = { "adfs", "affs", "bfs", "exfat", "hfs", "hfsplus", "jfs", "msdos", "nilfs2",
-					     "ntfs3", "ocfs2", "omfs", "reiserfs", "sysv", "udf", "ufs", "vfat" };
+	static const char *const types[] = { "adfs",	 "affs",  "bfs",    "exfat", "hfs",   "hfsplus",
+					     "jfs",	 "msdos", "nilfs2", "ntfs3", "ocfs2", "omfs",
+					     "reiserfs", "sysv",  "udf",    "ufs",   "vfat" };
 	const char *line, *name;
 	size_t len;
 
@@ -220,7 +204,8 @@ bool wptrack_pins_miscounted(const char *filesystems)
 			continue;
 		name++;
 		for (unsigned int i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-			if (strlen(types[i]) == (size_t)(line + len - name) && !memcmp(types[i], name, line + len - name))
+			if (strlen(types[i]) == (size_t)(line + len - name) &&
+			    !memcmp(types[i], name, line + len - name))
 				return true;
 	}
 	return false;
@@ -262,6 +247,27 @@ static bool machine_has_no_pins(void)
 	return false;
 }
 
+const char *wptrack_pins_start(void)
+{
+	vmpin_is_whole = pretend_uncounted() ? wptrack_control("trust-vmpin") : try_vmpin();
+	/* The mark is needed only for what VmPin does not count. */
+	if (vmpin_is_whole && machine_has_no_pins())
+		return "VmPin";
+
+	if (!wptrack_control("pins-by-machine") && !wptrack_control("pins-unproven") && !wptrack_mm_flags_open() &&
+	    !pinned_once)
+		pinned_once = learn_pinned_once();
+	if (vmpin_is_whole)
+		return "VmPin";
+	return pinned_once ? "the kernel's mark on memory that was ever pinned, and the machine's counts"
+			   : "the machine's counts of pins alone";
+}
+
+void wptrack_pins_stop(void)
+{
+	wptrack_mm_flags_close();
+}
+
 enum wptrack_pins wptrack_pins_of(pid_t pid)
 {
 	uint64_t bytes, flags;
@@ -272,7 +278,7 @@ enum wptrack_pins wptrack_pins_of(pid_t pid)
 		return WPTRACK_PINS_GONE;
 	if (err || (bytes && !pretend_uncounted()))
 		return WPTRACK_PINS_POSSIBLE;
-	if (vmpin_is_whole)
+	if (vmpin_is_whole && (wptrack_control("all-is-counted") || !wptrack_proc_may_pin_uncounted(pid)))
 		return WPTRACK_PINS_NONE;
 	if (pinned_once && !wptrack_mm_flags_read(pid, &flags) && !(flags & pinned_once))
 		return WPTRACK_PINS_NEVER;

@@ -20,8 +20,8 @@ enum wptrack_pins {
 /**
  * wptrack_pins_start - find out what proves anything on this kernel
  *
- * To be called before a task is stopped: where VmPin does not count everything
- * it takes some 30 ms, elsewhere 0.1.
+ * To be called before a task is stopped: where VmPin does not count everything, or
+ * something on the machine is pinned, it takes some 30 ms, elsewhere 0.7.
  *
  * Return: what it goes by, a text for the log.
  */
@@ -30,8 +30,8 @@ const char *wptrack_pins_start(void);
 /**
  * wptrack_pins_of - may memory of this process be pinned?
  *
- * Source: VmPin of /proc/PID/status. Where that does not count everything: the
- * kernel's mark on a memory of which a page was ever pinned (a BPF iterator),
+ * Source: VmPin of /proc/PID/status. Where that does not count everything, or there
+ * is who may pin without being counted (wptrack_proc_may_pin_uncounted()): the kernel's mark on a memory of which a page was ever pinned (a BPF iterator),
  * then the machine's counts of pins (/proc/vmstat).
  */
 enum wptrack_pins wptrack_pins_of(pid_t pid);

@@ -49,6 +49,18 @@ int wptrack_proc_any_fd(pid_t pid, bool (*is_wanted)(pid_t pid, int fd));
 int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes);
 
 /**
+ * wptrack_proc_may_pin_uncounted - is there anybody who may have pinned memory of a process without VmPin counting it?
+ *
+ * That is whoever has an AF_XDP socket, also one that is only in the same network
+ * namespace, and a descriptor of a device, or of something without a name, that
+ * is not known to pin nothing.
+ * Source: /proc/PID/net/protocols, and the descriptors of all threads.
+ *
+ * Return: 1, 0 or -errno.
+ */
+int wptrack_proc_may_pin_uncounted(pid_t pid);
+
+/**
  * wptrack_proc_has_io_uring - does the process have an io_uring open?
  *
  * Source: /proc/PID/fd, and that of threads whose descriptors are not the

@@ -2,9 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Memory that is pinned, by somebody whom nothing in /proc connects with the process.
 set -u
+# What comes in on the loopback is an AF_XDP socket's in some of these: a loopback of their own.
+if [ "$(id -u)" = 0 ] && [ -z "${PINS_NET:-}" ]; then
+	PINS_NET=own exec unshare --net bash "$0" "$@"
+fi
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 exec_under_reaper "$@"
+ip link set lo up || exit 1
 
 one_step() {
 	ctl step || die "a step failed: $(tail -n 3 "$T/program.log")"
@@ -66,11 +71,57 @@ never_pinned() {
 	quit_program
 }
 
+# start_umem [OPTION]: a program of which some pages are the packet memory of an AF_XDP socket.
+start_umem() {
+	if ! awk '$1 == "XDP" { found = 1 } END { exit !found }' /proc/net/protocols; then
+		skip "this kernel has no AF_XDP"
+	fi
+	start_tracked umem 1 "$@"
+}
+
+# umem_rounds [OPTION]: VmPin counts none of it, whoever registers it.
+umem_rounds() {
+	start_umem "$@"
+	pre_dump --pre-dump-mode "$MODE"
+	one_step
+	pre_dump --pre-dump-mode "$MODE"
+	assert_pinned "packets are written into its memory"
+	one_step
+	pre_dump --pre-dump-mode "$MODE"
+	assert_pinned "packets are written into its memory"
+	one_step
+	pre_dump --pre-dump-mode "$MODE"
+	assert_full "there was a socket at the round before"
+	one_step
+	wait_for 20 machine_has_no_pins || skip "something else on this machine is pinned"
+	pre_dump --pre-dump-mode "$MODE"
+	assert_some_left
+	one_step
+	final_dump
+	restore
+	ctl verify >"$T/verified" || die "wrong after the restore: $(cat "$T/verified")"
+	quit_program
+}
+
+umem_of_a_stranger() {
+	umem_rounds --stranger
+}
+
+# Others' sockets are no reason to give up what is proven of this program.
+beside_a_umem() {
+	start_umem
+	dumped_chain pagekeeper 1 "$MODE" "$MODE" --
+	quit_program
+}
+
 for MODE in splice read live; do
+	run_test "what_an_af_xdp_socket_writes_between_${MODE}_rounds_is_not_lost" umem_rounds
+	run_test "what_anothers_af_xdp_socket_writes_between_${MODE}_rounds_is_not_lost" umem_of_a_stranger
 	run_test "what_anothers_ring_writes_between_${MODE}_rounds_is_not_lost" written_by_a_ring
 	run_test "${MODE}_rounds_after_a_ring_has_been_given_up_are_incremental" given_up
 done
 for MODE in splice live; do
 	run_test "a_program_without_pins_has_incremental_${MODE}_rounds" never_pinned
+	run_test "a_program_beside_an_af_xdp_socket_has_incremental_${MODE}_rounds" beside_a_umem
 done
 finish

@@ -3,8 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -12,6 +15,7 @@
 #include "../unit/harness.h"
 #include "lib/mm_flags.h"
 #include "lib/pins.h"
+#include "lib/proc.h"
 
 #define PAGE 4096ul
 
@@ -234,6 +238,41 @@ static void a_process_that_has_gone_has_no_pins(void)
 	wptrack_pins_stop();
 }
 
+/* Whoever has an AF_XDP socket, or a device that nothing is known of, may pin what VmPin does not count. */
+static void who_may_pin_uncounted_is_told_by_descriptors_and_the_network(void)
+{
+	int fds[4], device, xdp;
+
+	if (unshare(CLONE_NEWNET))
+		SKIP("no network namespace of its own: needs root");
+	CHECK_EQ(pipe(fds), 0);
+	fds[2] = eventfd(0, 0);
+	fds[3] = socket(AF_UNIX, SOCK_STREAM, 0);
+	device = open("/dev/null", O_RDWR | O_CLOEXEC);
+	CHECK(fds[2] >= 0 && fds[3] >= 0 && device >= 0);
+	CHECK_EQ(wptrack_proc_may_pin_uncounted(getpid()), 0);
+	close(device);
+
+	device = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	if (device >= 0) {
+		CHECK_EQ(wptrack_proc_may_pin_uncounted(getpid()), 1);
+		close(device);
+		CHECK_EQ(wptrack_proc_may_pin_uncounted(getpid()), 0);
+	}
+
+	xdp = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (xdp >= 0) {
+		/* By both, and by the descriptor alone. */
+		CHECK_EQ(wptrack_proc_may_pin_uncounted(getpid()), 1);
+		CHECK_EQ(unshare(CLONE_NEWNET), 0);
+		CHECK_EQ(wptrack_proc_may_pin_uncounted(getpid()), 1);
+		close(xdp);
+	}
+	CHECK_EQ(wptrack_proc_may_pin_uncounted(getpid()), 0);
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct harness_test tests[] = {
@@ -244,6 +283,7 @@ int main(int argc, char **argv)
 		TEST(a_ring_is_told_whatever_the_kernel_counts),
 		TEST(memory_that_was_never_pinned_is_told),
 		TEST(a_process_that_has_gone_has_no_pins),
+		TEST(who_may_pin_uncounted_is_told_by_descriptors_and_the_network),
 	};
 
 	return harness_run(tests, sizeof(tests) / sizeof(tests[0]), argc, argv);
