@@ -127,8 +127,8 @@ own_session() {
 	[ "$rest" = "$1" ]
 }
 
-# start_tracked PROGRAM PROCESSES [OPTION...]: start a program with a control file,
-# below confine when CONFINE says how. Sets PID, CTL, PROCESSES.
+# start_tracked PROGRAM PROCESSES [OPTION...]: start a program of PROGRAMS (usually where it has been built) with a
+# control file, below confine when CONFINE says how. Sets PID, CTL, PROCESSES.
 start_tracked() {
 	local program=$1 processes=$2
 
@@ -137,7 +137,7 @@ start_tracked() {
 	"$TEST_BIN/pkctl" "$CTL" create || die "cannot create the control file"
 	# A program under another uid must get at it.
 	chmod 711 "$T" && chmod 666 "$CTL" || die "chmod"
-	start_program ${CONFINE:+"$TEST_BIN/confine" "$CONFINE"} "$TEST_BIN/$program" --control "$CTL" "$@"
+	start_program ${CONFINE:+"$TEST_BIN/confine" "$CONFINE"} "${PROGRAMS:-$TEST_BIN}/$program" --control "$CTL" "$@"
 	PROCESSES=$processes
 	ctl ready "$processes" 60 || die "$program did not get ready: $(tail -n 3 "$T/program.log")"
 	EPOCH=1
@@ -395,6 +395,16 @@ pid_is_taken() {
 	grep -qE 'Unable to create a thread: -17|Unable to fork.*File exists|Can.t fork for.*File exists|clone.*File exists' "$1"
 }
 
+# pids_are_free DIR: nobody has the number of a process or thread in these images.
+pids_are_free() {
+	local core
+
+	for core in "$1"/core-*.img; do
+		core=${core##*/core-}
+		is_gone "${core%.img}" || return 1
+	done
+}
+
 # restore [DIR]: restore the program from the last round.
 restore() {
 	local dir=${1:-$DIR} tries=5
@@ -404,7 +414,7 @@ restore() {
 		[ "$tries" -gt 0 ] && pid_is_taken "$dir/restore.log" ||
 			die "restore of $(basename "$dir") failed: $(log_errors "$dir/restore.log")"
 		echo "restored again: a pid was taken" >&2
-		sleep 0.5
+		wait_for 10 pids_are_free "$dir" || die "restore of $(basename "$dir") failed: its pids stay taken"
 	done
 	[ -e "/proc/$PID" ] || die "restored, but process $PID is not there"
 	ctl ready "$PROCESSES" || die "restored, but the program does not run"
