@@ -44,6 +44,8 @@ exec_under_reaper() {
 		fi
 	done
 	if [ -z "${WPTRACK_REAPED:-}" ]; then
+		# Limits on descriptors would be met by what the caller has left open.
+		close_inherited
 		exec "$TEST_BIN/reaper" bash "$0" "$@"
 	fi
 }
