@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "lib/proc.h"
+#include "proc.h"
 
 #define FIRST_ROOM 256
 

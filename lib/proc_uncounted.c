@@ -10,7 +10,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "lib/proc.h"
+#include "proc.h"
 
 /* Majors and minors of <linux/major.h> and <linux/miscdevice.h>, which never change. */
 #define MEM_MAJOR	       1

@@ -25,11 +25,11 @@ watched() {
 	before=$(spin_switches)
 	"$TEST_BIN/watch-stops" "$PID" >"$T/watched" &
 	watcher=$!
-	sleep 0.1
+	wait_for 10 grep -q watching "$T/watched" || die "the program is not looked at"
 	"$@"
 	kill "$watcher"
 	wait "$watcher" || die "the program could not be looked at"
-	out=$(cat "$T/watched")
+	out=$(tail -n 1 "$T/watched")
 	SWITCHES=$(($(spin_switches) - before))
 	# looks N stopped N traced N
 	read -r _ LOOKS _ STOPPED _ TRACED <<<"$out"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * watch-stops PID: look at all threads of a process as fast as can be, until it
- * is ended by SIGTERM, and say how often one was seen stopped or traced:
+ * is ended by SIGTERM, and say when it has begun, and in the end how often one was seen stopped or traced:
  *
+ *	watching
  *	looks N stopped N traced N
  *
  * Exit status: 0, 1 when the process cannot be looked at.
@@ -10,6 +11,7 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +50,7 @@ static int look(const char *pid, const char *tid, uint64_t *stopped, uint64_t *t
 int main(int argc, char **argv)
 {
 	uint64_t looks = 0, stopped = 0, traced = 0;
+	bool begun = false;
 	struct dirent *entry;
 	char path[64];
 
@@ -66,6 +69,12 @@ int main(int argc, char **argv)
 			if (entry->d_name[0] != '.')
 				looks += look(argv[1], entry->d_name, &stopped, &traced);
 		closedir(dir);
+		/* Whoever waits for this line begins when all have been looked at. */
+		if (!begun && looks) {
+			printf("watching\n");
+			fflush(stdout);
+			begun = true;
+		}
 	}
 	printf("looks %" PRIu64 " stopped %" PRIu64 " traced %" PRIu64 "\n", looks, stopped, traced);
 	return !looks;

@@ -19,6 +19,9 @@ DURATION=${DURATION:-60}
 SEED=${SEED:-1}
 # Pages dumped though neither written nor disturbed: percent of those judged clean or extra.
 EXTRA_PERCENT=2
+# What the program does between two rounds: so many operations, and up to so many more.
+MIN_OPERATIONS=500
+MORE_OPERATIONS=1500
 
 TOTALS=$(mktemp "${TMPDIR:-/tmp}/wptrack-torture.XXXXXX")
 trap 'rm -f "$TOTALS"' EXIT
@@ -67,11 +70,27 @@ judge() {
 		die "seed $LIFE, round $ROUND ($1): $EXTRA pages dumped without reason, $PARENT left to the parent"
 }
 
+operations() {
+	"$TEST_BIN/torture-check" "$T/oracle" operations
+}
+
+has_done() {
+	[ "$(operations)" -ge "$1" ]
+}
+
+# goes_on N: wait until the program has done so much more to its memory.
+goes_on() {
+	local so_far
+
+	so_far=$(operations) || die "seed $LIFE: the journal can't be read"
+	wait_for 30 has_done $((so_far + $1)) || die "seed $LIFE, round $ROUND: the program does nothing any more"
+}
+
 # one_round: a pre-dump, or now and then a dump that lets the program run on.
 one_round() {
 	local mode
 
-	sleep "0.$((1 + RANDOM % 4))"
+	goes_on $((MIN_OPERATIONS + RANDOM % MORE_OPERATIONS))
 	dice 8
 	if [ "$REPLY" = 0 ]; then
 		dump_round --leave-running
@@ -153,7 +172,7 @@ life() {
 	fi
 	start_tracked torture "$processes" --oracle "$T/oracle" --data "$T/data" --seed "$LIFE" --threads 2 \
 		--processes "$processes"
-	sleep 0.2
+	goes_on "$MIN_OPERATIONS"
 	new_chain
 	dice 5
 	rounds=$((REPLY + 2))
@@ -168,7 +187,7 @@ life() {
 		end_chain
 	fi
 	out=$(ctl verify 60) || die "seed $LIFE, in the end: $out $(tail -n 5 "$T/program.log" | tr '\n' ' ')"
-	count operations "$("$TEST_BIN/torture-check" "$T/oracle" operations)"
+	count operations "$(operations)"
 	count moves "$("$TEST_BIN/torture-check" "$T/oracle" moves)"
 	quit_program
 }
