@@ -169,6 +169,63 @@ without_first_dedup() {
 	dump_without_pages 1 --auto-dedup
 }
 
+# rounds_in_used_directory PROCESSES [OPTION...]: one round more goes into $T/1, whatever lies there, and one upon it.
+rounds_in_used_directory() {
+	start_tracked pagekeeper "$@"
+	epoch_next
+	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/1" --track-mem || die "pre-dump: $(log_errors "$T/1/pre-dump.log")"
+	epoch_next
+	ROUND=1
+	write_pages 200
+	pre_dump
+}
+
+# Images of processes that have gone, whose pages have been overwritten.
+used_before() {
+	start_tracked pagekeeper 3 --mib 24 --children 2
+	pre_dump
+	quit_program
+	rm "$T/control"
+	rounds_in_used_directory 1 --mib 8
+	[ "$(find "$T/1" -name 'pagemap-*.img' | wc -l)" -ge 4 ] || die "nothing is left of the round before"
+	assert_incremental
+	grep -q "is of a process that is not dumped" "$DIR/pre-dump.log" || die "what is left of the round before was no obstacle"
+	write_pages 200
+	goes_on
+}
+
+# The process is there, but not dumped. The round was killed.
+used_by_another() {
+	local other
+
+	start_program sleep 1000
+	other=$PID
+	mkdir "$T/1" || die "mkdir"
+	criu_cmd pre-dump.log pre-dump -t "$other" -D "$T/1" --track-mem || die "pre-dump: $(log_errors "$T/1/pre-dump.log")"
+	truncate -s 0 "$T/1/pagemap-$other.img" || die "truncate"
+	rounds_in_used_directory 1 --mib 8
+	assert_incremental
+	[ -e "/proc/$other" ] || die "the other program has gone"
+	write_pages 200
+	goes_on
+}
+
+# Whoever is below the root counts.
+child_damaged() {
+	local child
+
+	start_tracked pagekeeper 2 --mib 8 --children 1
+	pre_dump
+	for child in $(ctl pids); do
+		[ "$child" = "$PID" ] || truncate -s 0 "$T/1/pagemap-$child.img" || die "truncate"
+	done
+	write_pages 200
+	pre_dump
+	assert_full "a pagemap of a child is empty"
+	write_pages 200
+	goes_on
+}
+
 # What no later round needs may be removed.
 old_rounds_removed() {
 	rounds 2
@@ -253,6 +310,9 @@ run_test rounds_upon_incomplete_parents_are_full without_pages
 run_test a_dump_without_its_last_round_is_full without_last
 run_test a_dump_without_its_first_round_is_full without_first
 run_test a_dump_with_deduplication_without_its_first_round_is_full without_first_dedup
+run_test what_a_used_directory_has_of_processes_that_are_gone_does_not_matter used_before
+run_test what_a_used_directory_has_of_processes_that_are_not_dumped_does_not_matter used_by_another
+run_test a_child_whose_parent_images_are_damaged_makes_a_round_full child_damaged
 run_test rounds_that_are_not_needed_may_be_removed old_rounds_removed
 run_test a_page_server_without_old_pages_gets_all server_without_pages
 run_test a_page_server_without_old_pages_gets_all_of_a_live_round live_server_without_pages
