@@ -14,6 +14,8 @@ build=(gcc libc6-dev make patch xz-utils)
 # redis-tools has the program of the server, too, but not the service. clang is
 # for the sanitizers that gcc does not have.
 tests=(iproute2 procps util-linux python3 openssl redis-tools clang libclang-rt-14-dev)
+# A container.
+containers=(runc)
 # CRIU's own tests.
 zdtm=(libaio-dev python3-yaml python3-protobuf iptables nftables)
 # Other kernels: qemu-system-common has the guests' filesystem daemon in Debian 12, a package of its own later.
@@ -26,7 +28,7 @@ is_known()
 	apt-cache show "$1" >/dev/null 2>&1
 }
 
-wanted=("${criu[@]}" "${build[@]}" "${tests[@]}" "${zdtm[@]}")
+wanted=("${criu[@]}" "${build[@]}" "${tests[@]}" "${containers[@]}" "${zdtm[@]}")
 case "${1:-}" in
 '') ;;
 kernels)

@@ -3,6 +3,7 @@
 """docs-commands.py inline FILE...       the commands that stand in the text: "FILE<TAB>COMMAND"
 docs-commands.py blocks FILE...       the first line of each block of commands: "FILE<TAB>LINE"
 docs-commands.py block FILE LINE      the block that begins with that line
+docs-commands.py sentences N FILE...  sentences of more than N words: "FILE: WORDS: SENTENCE"
 
 Documents are Markdown, or manual pages (their .nf blocks)."""
 import os
@@ -65,8 +66,32 @@ def inline(path):
             yield code
 
 
+def paragraphs(path):
+    """The text without blocks: paragraphs, headings, list items and cells of tables."""
+    text = re.sub(r"^```.*?^```", "", read(path), flags=re.M | re.S)
+    text = re.sub(r"^(    .*|<!--.*-->)$", "", text, flags=re.M)
+    # Each of these begins something of its own.
+    text = re.sub(r"^\s*([-*]|\d+\.) ", "\n\n", text, flags=re.M)
+    text = re.sub(r"^(#.*|\|.*)$", r"\n\n\1\n\n", text, flags=re.M)
+    for part in re.split(r"\n\s*\n", text):
+        yield from part.split("|") if part.lstrip().startswith("|") else [part]
+
+
+def sentences(path):
+    for part in paragraphs(path):
+        part = " ".join(re.sub(r"`[^`]*`", lambda code: code.group().replace(" ", "_").replace(".", "_"), part).split())
+        yield from re.split(r"(?<=[.:;?!])\)? (?=\S)", part)
+
+
 def main():
     what, files = sys.argv[1], sys.argv[2:]
+    if what == "sentences":
+        for path in files[1:]:
+            for sentence in sentences(path):
+                words = len([word for word in sentence.split() if re.search(r"\w", word)])
+                if words > int(files[0]):
+                    print(f"{os.path.relpath(path)}: {words}: {sentence}")
+        return 0
     if what == "block":
         for block in blocks(files[0]):
             if block[0] == files[1]:

@@ -32,6 +32,8 @@ not_run() {
 	test/criu/*.sh | test/kernels/*.sh\ *) echo "a test of its own" ;;
 	"ROUND  "*) echo "what migrate prints" ;;
 	"criu swrk") echo "is not for people: rpc.sh" ;;
+	"runc "*) echo "containers.sh runs it" ;;
+	"podman "* | "lxc-checkpoint "*) echo "these are not installed for the tests" ;;
 	esac
 }
 
@@ -73,6 +75,54 @@ five_minutes() {
 	run_block README.md "mkdir -p /tmp/ck/1 /tmp/ck/2 /tmp/ck/3"
 	runs_on
 	[ "$(stat_of "$T/ck/3" pages_skipped_parent)" -gt 0 ] || die "the dump is no increment"
+	same_shape "COMM .*REGISTERED" "$T/block.out"
+}
+
+# shape: from stdin, without numbers, units, names and paths: what is the same in each session.
+shape() {
+	sed -E -e 's#/[^ ]*/ck/#/tmp/ck/#g; s/\b(redis-server|pagekeeper)\b/NAME/g; s/\b[0-9a-f]{8}\b/N/g' \
+		-e 's/[0-9]+(\.[0-9]+)?( ?[KMG]i?B?\b|x[0-9a-f]+)?/N/g; s/[ \t]+/ /g; s/ - / N /; s/ -$/ N/; s/^ //'
+}
+
+# same_shape REGEXP FILE: README.md shows output that has that in its first line, and FILE has the same but for numbers.
+same_shape() {
+	awk -v first="$1" '/^```/ { shown = 0; at = NR + 1 } NR == at && $0 ~ first { shown = 1 } shown' "$TOP/README.md" >"$T/shown"
+	[ -s "$T/shown" ] || die "README.md does not show that"
+	# Warnings of criu's about the machine are no part of it.
+	diff <(shape <"$T/shown") <(grep -v '^Warn ' "$2" | shape) >"$T/diff" ||
+		die "README.md shows something else: $(head -n 4 "$T/diff" | tr '\n' '|')"
+}
+
+demo() {
+	WPTRACK_REAPED="" MIB=64 "$TEST_DIR/demo/demo.sh" </dev/null >"$T/demo.out" 2>&1 ||
+		die "the demo fails: $(tail -n 1 "$T/demo.out")"
+	same_shape "^demo:" "$T/demo.out"
+}
+
+# The picture is the script's. It needs nothing but python.
+picture() {
+	"$TOP/scripts/draw-migration.py" >"$T/migration.svg" || die "it can't be drawn"
+	cmp -s "$T/migration.svg" "$TOP/docs/migration.svg" || die "docs/migration.svg is not what scripts/draw-migration.py draws"
+	python3 -c 'import sys, xml.dom.minidom as dom; dom.parse(sys.argv[1])' "$T/migration.svg" || die "it is no XML"
+	grep -q '^!\[.*\](docs/migration.svg)$' "$TOP/README.md" || die "README.md does not show it"
+}
+
+short_readme() {
+	local long
+
+	[ "$(wc -l <"$TOP/README.md")" -le 110 ] || die "README.md has $(wc -l <"$TOP/README.md") lines, more than 110"
+	long=$("$COMMANDS" sentences 24 "$TOP/README.md" "$TOP"/docs/{limits,live,containers}.md) || die "sentences"
+	[ -z "$long" ] || die "a sentence of 25 words or more: $(head -n 1 <<<"$long")"
+}
+
+# What the documents send a reader to is there.
+paths_are_there() {
+	local file path
+
+	while IFS=: read -r -u 9 file path; do
+		[ -e "$TOP/$path" ] || die "$file names $path, which is not there"
+	done 9< <(cd "$TOP" && grep -oHE '\b(docs|test|scripts|plugin|keeper|lib|wptrack|images|criu-patches)/[a-z0-9_/-]+\.(md|sh|py|c|h|[18]|proto|svg)\b' "${DOCS[@]}")
+	[ -n "$path" ] || die "no paths were found"
 }
 
 one_command() {
@@ -240,9 +290,13 @@ blocks_are_known() {
 	[ "$found" -ge "${#RUN_BLOCKS[@]}" ] || die "only $found blocks were found"
 }
 
+run_anywhere the_readme_is_short_and_so_are_its_sentences short_readme
+run_anywhere the_picture_is_what_the_script_draws picture
+run_anywhere what_the_documents_name_is_there paths_are_there
 run_test every_block_of_commands_is_run_or_listed blocks_are_known
 run_test every_command_in_the_text_works_or_is_listed in_the_text
 run_test the_first_commands_of_the_readme_work five_minutes
+run_test the_demo_prints_what_the_readme_shows demo
 run_test the_rounds_in_one_command_work one_command
 run_test a_migration_and_its_restore_work_as_shown migrate_and_restore
 run_test a_migration_to_a_page_server_works_as_shown migrate_to_a_server
