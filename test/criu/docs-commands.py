@@ -80,7 +80,7 @@ def paragraphs(path):
 def sentences(path):
     for part in paragraphs(path):
         part = " ".join(re.sub(r"`[^`]*`", lambda code: code.group().replace(" ", "_").replace(".", "_"), part).split())
-        yield from re.split(r"(?<=[.:;?!])\)? (?=\S)", part)
+        yield from re.split(r"(?<=[.?!])\)? (?=\S)", part)
 
 
 def main():
