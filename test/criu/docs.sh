@@ -94,7 +94,7 @@ same_shape() {
 }
 
 demo() {
-	WPTRACK_REAPED="" MIB=64 "$TEST_DIR/demo/demo.sh" </dev/null >"$T/demo.out" 2>&1 ||
+	WPTRACK_REAPED="" "$TEST_DIR/demo/demo.sh" </dev/null >"$T/demo.out" 2>&1 ||
 		die "the demo fails: $(tail -n 1 "$T/demo.out")"
 	same_shape "^demo:" "$T/demo.out"
 }
@@ -117,12 +117,13 @@ short_readme() {
 
 # What the documents send a reader to is there.
 paths_are_there() {
-	local file path
+	local file path found=0
 
 	while IFS=: read -r -u 9 file path; do
+		found=$((found + 1))
 		[ -e "$TOP/$path" ] || die "$file names $path, which is not there"
 	done 9< <(cd "$TOP" && grep -oHE '\b(docs|test|scripts|plugin|keeper|lib|wptrack|images|criu-patches)/[a-z0-9_/-]+\.(md|sh|py|c|h|[18]|proto|svg)\b' "${DOCS[@]}")
-	[ -n "$path" ] || die "no paths were found"
+	[ "$found" -gt 0 ] || die "no paths were found"
 }
 
 one_command() {
