@@ -73,13 +73,13 @@ def table(rows, own):
 
 DOC = """# What sparse mappings cost
 
-Written by `make bench-sparse WRITE_DOCS=1` on {date}: the same program, holding {mib} MiB,
-without a sanitizer and built with each; {turns} turns of a full dump and its restore, then
-two pre-dumps, a dump and the restore of these. Medians; ratios are those of turns.
-A page is one of 4 KiB that is populated, shadow memory included: AddressSanitizer maps 20 TiB,
-MemorySanitizer 100 TiB, ThreadSanitizer 125 TiB. Images are kept in memory.
+Written by `make bench-sparse WRITE_DOCS=1` on {date}. The same program, holding {mib} MiB, is built
+without a sanitizer and with each. {turns} turns of a full dump and its restore, then two pre-dumps,
+a dump and the restore of these. Medians; ratios are those of turns. A page is one of 4 KiB that is
+populated, shadow memory included: AddressSanitizer maps 20 TiB, MemorySanitizer 100 TiB,
+ThreadSanitizer 125 TiB. Images are kept in memory.
 
-Each turn begins with a dump that does not count: memory that a virtual machine has to be given
+Each turn begins with a dump that does not count. Memory that a virtual machine has to be given
 first takes several times as long to fill, and larger images need more of it.
 
 {machine}
