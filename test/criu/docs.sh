@@ -246,6 +246,7 @@ do_command() {
 	[ -z "$(not_run "$1")" ] || return 0
 	case $1 in
 	make | make\ *) make_knows "$(fill_in <<<"$1")" ;;
+	"build/bin/criu check "*) (cd "$T/top" && bash -c "$1") >"$T/out" 2>&1 || die "$1: $(tail -n 2 "$T/out" | tr '\n' ' ')" ;;
 	criu | *criu\ [a-z]*) criu_knows "$1" ;;
 	wptrack | *"wptrack "*) wptrack_does "$1" ;;
 	wptrack-keeper) [ -x "$PLUGINS/wptrack-keeper" ] || die "there is no wptrack-keeper" ;;
