@@ -214,8 +214,10 @@ tracked_again() {
 
 # wptrack_does COMMAND: with what it works on; a name alone is a question for how it is used.
 wptrack_does() {
-	local rc command
+	local rc command limit=$CRIU_TIMEOUT
 
+	# It ends with the process only.
+	[ "$1" != "wptrack dirty-rate PID" ] || limit=2
 	tracked_again
 	# It says so itself, and the documents before it.
 	if [ "$1" = "wptrack verify PID DIR" ]; then
@@ -226,7 +228,7 @@ wptrack_does() {
 		DIR=$T/m
 	fi
 	command=$(fill_in <<<"$1")
-	timeout -s INT -k 5 2 bash -c "$command" </dev/null >"$T/out" 2>&1
+	timeout -s INT -k 5 "$limit" bash -c "$command" </dev/null >"$T/out" 2>&1
 	rc=$?
 	case "$rc $1" in
 	"0 "*) ;;
