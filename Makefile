@@ -344,6 +344,8 @@ $(LIB) $(COMMAND_LIB): $(BUILD)/stamp/sources
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $(filter %.o,$^)
 
+# wptrack/json.c
+$(WPTRACK) $(UNIT_BIN): private LDLIBS += -ljson-c
 # CRIU loads it into a process that exports all its own symbols: it must bind
 # to its own first, and leaves undefined what it takes from CRIU.
 $(PLUGIN): $(PLUGIN_OBJ) $(LIB)

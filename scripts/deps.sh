@@ -10,7 +10,7 @@ set -euo pipefail
 # CRIU, as criu/Makefile.packages and Makefile.config name them.
 criu=(libprotobuf-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libnl-3-dev libnl-route-3-dev
 	libcap-dev libnet1-dev libnftables-dev libgnutls28-dev libbsd-dev libbpf-dev uuid-dev pkg-config)
-build=(gcc libc6-dev make patch xz-utils)
+build=(gcc libc6-dev libjson-c-dev make patch xz-utils)
 # redis-tools has the program of the server, too, but not the service. clang is
 # for the sanitizers that gcc does not have.
 tests=(iproute2 procps util-linux python3 openssl redis-tools clang libclang-rt-14-dev)

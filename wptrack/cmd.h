@@ -68,10 +68,4 @@ const char *wptrack_print_plain(const char *comm, char buf[WPTRACK_PLAIN_LEN]);
 /* Format the reasons that occur as "file:12 special:4", "-" for none, into @buf. Return: @buf. */
 const char *wptrack_print_refused(const uint32_t refused[WPTRACK_REFUSED_NR], char buf[WPTRACK_REFUSED_LEN]);
 
-/* Write @text as a JSON string; what is not UTF-8 becomes U+FFFD, byte by byte. */
-void wptrack_json_string(FILE *to, const char *text);
-
-/* Write @refused as a JSON object of the reasons that occur. */
-void wptrack_json_refused(FILE *to, const uint32_t refused[WPTRACK_REFUSED_NR]);
-
 #endif

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "json.h"
 #include "lib/cleanup.h"
 #include "lib/clock.h"
 #include "lib/page.h"
@@ -166,21 +167,27 @@ static void print_text(const struct samples *samples)
 /* One line for each interval. */
 static void print_json(const struct samples *samples)
 {
-	printf("{\"untracked\": %zu, \"processes\": [", samples->nr_untracked);
+	struct json_object *root = wptrack_json_new(), *processes;
+
+	wptrack_json_add_number(root, "untracked", samples->nr_untracked);
+	processes = wptrack_json_add_list(root, "processes");
 	for (size_t i = 0; i < samples->nr; i++) {
 		const struct sample *sample = &samples->all[i];
+		struct json_object *process = wptrack_json_append(processes);
 
-		printf("%s{\"pid\": %" PRId32 ", \"comm\": ", i ? ", " : "", sample->task.pid);
-		wptrack_json_string(stdout, sample->task.comm);
-		printf(", \"generation\": %" PRIu64 ", \"written_bytes\": %" PRIu64, sample->task.generation,
-		       sample->written_bytes);
-		if (sample->rate_known)
-			printf(", \"pages_per_second\": %.1f, \"bytes_per_second\": %.0f}", pages_of(sample->rate),
-			       sample->rate);
-		else
-			printf(", \"pages_per_second\": null, \"bytes_per_second\": null}");
+		wptrack_json_add_number(process, "pid", (uint64_t)sample->task.pid);
+		wptrack_json_add_string(process, "comm", sample->task.comm);
+		wptrack_json_add_number(process, "generation", sample->task.generation);
+		wptrack_json_add_number(process, "written_bytes", sample->written_bytes);
+		if (sample->rate_known) {
+			wptrack_json_add_decimal(process, "pages_per_second", pages_of(sample->rate), 1);
+			wptrack_json_add_decimal(process, "bytes_per_second", sample->rate, 0);
+		} else {
+			wptrack_json_add_null(process, "pages_per_second");
+			wptrack_json_add_null(process, "bytes_per_second");
+		}
 	}
-	puts("]}");
+	wptrack_json_print(root);
 }
 
 static int failed(pid_t pid, int err, bool begun)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "json.h"
 #include "lib/cleanup.h"
 #include "lib/session.h"
 
@@ -45,27 +46,32 @@ static void print_text(const struct wptrack_record *rec)
 
 static void print_json(const struct wptrack_record *rec)
 {
+	struct json_object *root = wptrack_json_new(), *tasks;
 	char id[2 * WPTRACK_ID_LEN + 1];
 
 	wptrack_id_format(rec->session, id);
-	printf("{\"session\": \"%s\", \"generation\": %" PRIu64 ", \"parent_generation\": %" PRIu64
-	       ", \"boot_id\": \"%s\", \"final\": %s, \"tasks\": [",
-	       id, rec->generation, rec->parent_generation, rec->boot_id, rec->final ? "true" : "false");
+	wptrack_json_add_string(root, "session", id);
+	wptrack_json_add_number(root, "generation", rec->generation);
+	wptrack_json_add_number(root, "parent_generation", rec->parent_generation);
+	wptrack_json_add_string(root, "boot_id", rec->boot_id);
+	wptrack_json_add_bool(root, "final", rec->final);
+	tasks = wptrack_json_add_list(root, "tasks");
 	for (size_t i = 0; i < rec->nr_tasks; i++) {
 		const struct wptrack_task *info = &rec->tasks[i].info;
+		struct json_object *task = wptrack_json_append(tasks);
 
-		printf("%s\n  {\"pid\": %" PRId32 ", \"comm\": ", i ? "," : "", info->pid);
-		wptrack_json_string(stdout, info->comm);
-		fputs(", \"basis\": ", stdout);
-		wptrack_json_string(stdout, wptrack_basis_name(rec->tasks[i].basis));
-		printf(", \"start_time\": %" PRIu64 ", \"mm_id\": %" PRIu64 ", \"vmas_registered\": %" PRIu32
-		       ", \"registered_bytes\": %" PRIu64 ", \"vmas_refused\": ",
-		       info->start_time, info->mm_id, info->vmas_registered, info->registered_bytes);
-		wptrack_json_refused(stdout, info->vmas_refused);
-		printf(", \"pages_written\": %" PRIu64 ", \"pages_clean\": %" PRIu64 "}", info->pages_written,
-		       info->pages_clean);
+		wptrack_json_add_number(task, "pid", (uint64_t)info->pid);
+		wptrack_json_add_string(task, "comm", info->comm);
+		wptrack_json_add_string(task, "basis", wptrack_basis_name(rec->tasks[i].basis));
+		wptrack_json_add_number(task, "start_time", info->start_time);
+		wptrack_json_add_number(task, "mm_id", info->mm_id);
+		wptrack_json_add_number(task, "vmas_registered", info->vmas_registered);
+		wptrack_json_add_number(task, "registered_bytes", info->registered_bytes);
+		wptrack_json_add_refused(task, "vmas_refused", info->vmas_refused);
+		wptrack_json_add_number(task, "pages_written", info->pages_written);
+		wptrack_json_add_number(task, "pages_clean", info->pages_clean);
 	}
-	puts(rec->nr_tasks ? "\n]}" : "]}");
+	wptrack_json_print(root);
 }
 
 static int read_from(const char *path, struct wptrack_record **ret)

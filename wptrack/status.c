@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "json.h"
 #include "lib/cleanup.h"
 #include "lib/proc.h"
 #include "lib/session.h"
@@ -80,28 +81,32 @@ static void print_table(const struct wptrack_tracked *list)
 
 static void print_json(const struct wptrack_tracked *list)
 {
-	fputs("{\"tasks\": [", stdout);
+	struct json_object *root = wptrack_json_new();
+	struct json_object *tasks = wptrack_json_add_list(root, "tasks");
+
 	for (size_t i = 0; i < list->nr; i++) {
-		const struct wptrack_task *task = &list->tasks[i];
-		const struct shown shown = measure(task);
+		const struct wptrack_task *info = &list->tasks[i];
+		const struct shown shown = measure(info);
+		struct json_object *task = wptrack_json_append(tasks);
 		char id[2 * WPTRACK_ID_LEN + 1];
 
-		wptrack_id_format(task->session, id);
-		printf("%s\n  {\"pid\": %" PRId32 ", \"pid_ns\": %" PRIu64 ", \"comm\": ", i ? "," : "", task->pid,
-		       task->pid_ns);
-		wptrack_json_string(stdout, task->comm);
-		printf(", \"session\": \"%s\", \"generation\": %" PRIu64 ", \"vmas_registered\": %" PRIu32
-		       ", \"registered_bytes\": %" PRIu64 ", \"vmas_refused\": ",
-		       id, task->generation, task->vmas_registered, task->registered_bytes);
-		wptrack_json_refused(stdout, task->vmas_refused);
-		printf(", \"pages_written\": %" PRIu64 ", \"pages_clean\": %" PRIu64 ", \"written_bytes\": ",
-		       task->pages_written, task->pages_clean);
+		wptrack_id_format(info->session, id);
+		wptrack_json_add_number(task, "pid", (uint64_t)info->pid);
+		wptrack_json_add_number(task, "pid_ns", info->pid_ns);
+		wptrack_json_add_string(task, "comm", info->comm);
+		wptrack_json_add_string(task, "session", id);
+		wptrack_json_add_number(task, "generation", info->generation);
+		wptrack_json_add_number(task, "vmas_registered", info->vmas_registered);
+		wptrack_json_add_number(task, "registered_bytes", info->registered_bytes);
+		wptrack_json_add_refused(task, "vmas_refused", info->vmas_refused);
+		wptrack_json_add_number(task, "pages_written", info->pages_written);
+		wptrack_json_add_number(task, "pages_clean", info->pages_clean);
 		if (shown.written_known)
-			printf("%" PRIu64 "}", shown.written_bytes);
+			wptrack_json_add_number(task, "written_bytes", shown.written_bytes);
 		else
-			printf("null}");
+			wptrack_json_add_null(task, "written_bytes");
 	}
-	puts(list->nr ? "\n]}" : "]}");
+	wptrack_json_print(root);
 }
 
 int wptrack_cmd_status(int argc, char **argv)

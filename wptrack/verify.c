@@ -18,6 +18,7 @@
 
 #include "cmd.h"
 #include "images.h"
+#include "json.h"
 #include "lib/cleanup.h"
 #include "lib/page.h"
 #include "lib/pins.h"
@@ -416,28 +417,35 @@ static void print_text(const struct verification *v)
 
 static void print_json(const struct verification *v)
 {
-	printf("{\"pid\": %" PRId32 ", \"comm\": ", v->task.pid);
-	wptrack_json_string(stdout, v->task.comm);
-	printf(", \"image_id\": %" PRIu32 ", \"directories\": %u, \"exact\": %s, \"same\": %" PRIu64
-	       ", \"same_clean\": %" PRIu64 ", \"changed_since\": %" PRIu64 ", \"changed_untracked\": %" PRIu64
-	       ", \"new_since\": %" PRIu64 ", \"gone_since\": %" PRIu64 ", \"all_zero\": %" PRIu64
-	       ", \"rseq_alone\": %" PRIu64 ", \"wrong\": %" PRIu64 ", \"ranges\": [",
-	       v->opt.image_id, v->images.nr_levels, v->opt.exact ? "true" : "false", v->same, v->same_clean,
-	       v->changed, v->changed_untracked, v->fresh, v->gone, v->zero, v->rseq, v->wrong);
+	struct json_object *root = wptrack_json_new(), *ranges;
+
+	wptrack_json_add_number(root, "pid", (uint64_t)v->task.pid);
+	wptrack_json_add_string(root, "comm", v->task.comm);
+	wptrack_json_add_number(root, "image_id", v->opt.image_id);
+	wptrack_json_add_number(root, "directories", v->images.nr_levels);
+	wptrack_json_add_bool(root, "exact", v->opt.exact);
+	wptrack_json_add_number(root, "same", v->same);
+	wptrack_json_add_number(root, "same_clean", v->same_clean);
+	wptrack_json_add_number(root, "changed_since", v->changed);
+	wptrack_json_add_number(root, "changed_untracked", v->changed_untracked);
+	wptrack_json_add_number(root, "new_since", v->fresh);
+	wptrack_json_add_number(root, "gone_since", v->gone);
+	wptrack_json_add_number(root, "all_zero", v->zero);
+	wptrack_json_add_number(root, "rseq_alone", v->rseq);
+	wptrack_json_add_number(root, "wrong", v->wrong);
+	ranges = wptrack_json_add_list(root, "ranges");
 	for (unsigned int i = 0; i < v->nr_ranges; i++) {
 		const struct wrong *wrong = &v->ranges[i];
+		struct json_object *range = wptrack_json_append(ranges);
+		const bool missing = wrong->kind == WRONG_MISSING;
 
-		printf("%s\n  {\"start\": %" PRIu64 ", \"end\": %" PRIu64 ", \"why\": ", i ? "," : "", wrong->start,
-		       wrong->end);
-		wptrack_json_string(stdout, wrong_name(v, wrong->kind));
-		fputs(", \"directory\": ", stdout);
-		if (wrong->kind == WRONG_MISSING)
-			fputs("null", stdout);
-		else
-			wptrack_json_string(stdout, wptrack_images_path(&v->images, wrong->level));
-		putchar('}');
+		wptrack_json_add_number(range, "start", wrong->start);
+		wptrack_json_add_number(range, "end", wrong->end);
+		wptrack_json_add_string(range, "why", wrong_name(v, wrong->kind));
+		wptrack_json_add_string(range, "directory",
+					missing ? NULL : wptrack_images_path(&v->images, wrong->level));
 	}
-	puts(v->nr_ranges ? "\n]}" : "]}");
+	wptrack_json_print(root);
 }
 
 /* ---------------------------------------------------------------- the command */

@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "harness.h"
 #include "wptrack/cmd.h"
+#include "wptrack/json.h"
 
 /* Compare what is written as a JSON string with @expected. */
 static bool json_is(const char *text, const char *expected)
 {
-	char *out = NULL;
-	size_t len = 0;
-	FILE *to = open_memstream(&out, &len);
-	bool same;
+	struct json_object *string = wptrack_json_string(text);
+	const bool same = !strcmp(json_object_to_json_string_ext(string, JSON_C_TO_STRING_NOSLASHESCAPE), expected);
 
-	wptrack_json_string(to, text);
-	fclose(to);
-	same = !strcmp(out, expected);
-	free(out);
+	json_object_put(string);
 	return same;
 }
 
@@ -22,7 +18,7 @@ static void json_strings_are_escaped(void)
 	CHECK(json_is("", "\"\""));
 	CHECK(json_is("plain", "\"plain\""));
 	CHECK(json_is("a\"b\\c/", "\"a\\\"b\\\\c/\""));
-	CHECK(json_is("\n\t\x01\x1f\x7f", "\"\\u000a\\u0009\\u0001\\u001f\\u007f\""));
+	CHECK(json_is("\n\t\x01\x1f\x7f", "\"\\n\\t\\u0001\\u001f\x7f\""));
 }
 
 static void utf8_is_kept_in_json(void)
@@ -38,15 +34,16 @@ static void what_is_not_utf8_is_replaced_in_json(void)
 {
 	CHECK(json_is("a\xff"
 		      "b",
-		      "\"a\\ufffdb\""));
-	CHECK(json_is("\x80", "\"\\ufffd\""));
-	CHECK(json_is("\xc3", "\"\\ufffd\""));
-	CHECK(json_is("\xf0\x9f\x98", "\"\\ufffd\\ufffd\\ufffd\""));
-	CHECK(json_is("\xc0\xaf", "\"\\ufffd\\ufffd\""));
-	CHECK(json_is("\xe0\x80\x80", "\"\\ufffd\\ufffd\\ufffd\""));
-	CHECK(json_is("\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\""));
-	CHECK(json_is("\xf4\x90\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\""));
-	CHECK(json_is("\xc3\"", "\"\\ufffd\\\"\""));
+		      "\"a\xef\xbf\xbd"
+		      "b\""));
+	CHECK(json_is("\x80", "\"\xef\xbf\xbd\""));
+	CHECK(json_is("\xc3", "\"\xef\xbf\xbd\""));
+	CHECK(json_is("\xf0\x9f\x98", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""));
+	CHECK(json_is("\xc0\xaf", "\"\xef\xbf\xbd\xef\xbf\xbd\""));
+	CHECK(json_is("\xe0\x80\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""));
+	CHECK(json_is("\xed\xa0\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""));
+	CHECK(json_is("\xf4\x90\x80\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""));
+	CHECK(json_is("\xc3\"", "\"\xef\xbf\xbd\\\"\""));
 }
 
 static void sizes_are_readable(void)

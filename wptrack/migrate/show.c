@@ -9,6 +9,7 @@
 #include "lib/page.h"
 #include "show.h"
 #include "wptrack/cmd.h"
+#include "wptrack/json.h"
 
 /* Carriage return, and erase to the end of the line. */
 #define REWRITE "\r\033[K"
@@ -65,18 +66,24 @@ static void print_json(const struct wptrack_migrate_round *round)
 {
 	const struct wptrack_criu_stats *stats = &round->stats;
 	const struct wptrack_plan_forecast *forecast = round->forecast;
+	struct json_object *root = wptrack_json_new();
 
-	printf("{\"round\": %u, \"kind\": \"%s\", \"directory\": ", round->number, round->dump ? "dump" : "pre-dump");
-	wptrack_json_string(stdout, round->dir);
-	printf(", \"took_us\": %" PRIu64 ", \"stopped_us\": %" PRIu64 ", \"memwrite_us\": %" PRIu64
-	       ", \"pages_written\": %" PRIu64 ", \"pages_skipped_parent\": %" PRIu64 ", \"shpages_written\": %" PRIu64,
-	       round->took_us, stopped_us(stats), stats->memwrite_us, stats->pages_written, stats->pages_skipped_parent,
-	       stats->shpages_written);
-	if (forecast)
-		printf(", \"copy_bytes_per_second\": %" PRIu64 ", \"dirty_bytes_per_second\": %" PRIu64
-		       ", \"left_bytes\": %" PRIu64 ", \"predicted_stop_us\": %" PRIu64,
-		       forecast->copy_rate, forecast->dirty_rate, forecast->dump_bytes, forecast->stop_us);
-	puts("}");
+	wptrack_json_add_number(root, "round", round->number);
+	wptrack_json_add_string(root, "kind", round->dump ? "dump" : "pre-dump");
+	wptrack_json_add_string(root, "directory", round->dir);
+	wptrack_json_add_number(root, "took_us", round->took_us);
+	wptrack_json_add_number(root, "stopped_us", stopped_us(stats));
+	wptrack_json_add_number(root, "memwrite_us", stats->memwrite_us);
+	wptrack_json_add_number(root, "pages_written", stats->pages_written);
+	wptrack_json_add_number(root, "pages_skipped_parent", stats->pages_skipped_parent);
+	wptrack_json_add_number(root, "shpages_written", stats->shpages_written);
+	if (forecast) {
+		wptrack_json_add_number(root, "copy_bytes_per_second", forecast->copy_rate);
+		wptrack_json_add_number(root, "dirty_bytes_per_second", forecast->dirty_rate);
+		wptrack_json_add_number(root, "left_bytes", forecast->dump_bytes);
+		wptrack_json_add_number(root, "predicted_stop_us", forecast->stop_us);
+	}
+	wptrack_json_print(root);
 	fflush(stdout);
 }
 
@@ -140,17 +147,22 @@ static void print_restore(const struct wptrack_migrate_verdict *verdict)
 
 static void print_json_verdict(const struct wptrack_migrate_verdict *verdict)
 {
-	printf("{\"verdict\": \"%s\", \"why\": ", end_name(verdict->end));
-	wptrack_json_string(stdout, verdict->why);
-	fputs(", \"directory\": ", stdout);
-	wptrack_json_string(stdout, verdict->dir);
-	printf(", \"rounds\": %u, \"predicted_stop_us\": %" PRIu64 ", \"stopped_us\": %" PRIu64 ", \"restore\": ",
-	       verdict->rounds, verdict->predicted_us, verdict->stopped_us);
-	for (const char *const *word = verdict->restore; word && *word; word++) {
-		fputs(word == verdict->restore ? "[" : ", ", stdout);
-		wptrack_json_string(stdout, *word);
+	struct json_object *root = wptrack_json_new(), *words;
+
+	wptrack_json_add_string(root, "verdict", end_name(verdict->end));
+	wptrack_json_add_string(root, "why", verdict->why);
+	wptrack_json_add_string(root, "directory", verdict->dir);
+	wptrack_json_add_number(root, "rounds", verdict->rounds);
+	wptrack_json_add_number(root, "predicted_stop_us", verdict->predicted_us);
+	wptrack_json_add_number(root, "stopped_us", verdict->stopped_us);
+	if (verdict->restore) {
+		words = wptrack_json_add_list(root, "restore");
+		for (const char *const *word = verdict->restore; *word; word++)
+			wptrack_json_append_string(words, *word);
+	} else {
+		wptrack_json_add_null(root, "restore");
 	}
-	puts(verdict->restore ? "]}" : "null}");
+	wptrack_json_print(root);
 	fflush(stdout);
 }
 
