@@ -8,6 +8,7 @@ PREFIX		?= /usr/local
 SBINDIR		?= $(PREFIX)/sbin
 BINDIR		?= $(PREFIX)/bin
 MANDIR		?= $(PREFIX)/share/man
+COMPLETIONDIR	?= $(PREFIX)/share/bash-completion/completions
 # Also compiled into criu, which then finds the plugin without being told.
 PLUGINDIR	?= $(PREFIX)/lib/criu
 DESTDIR		?=
@@ -40,6 +41,7 @@ CRIU		:= $(BUILD)/bin/criu
 PLUGIN		:= $(BUILD)/plugins/wptrack_plugin.so
 KEEPER		:= $(BUILD)/plugins/wptrack-keeper
 WPTRACK		:= $(BUILD)/bin/wptrack
+COMPLETION	:= $(BUILD)/wptrack.bash
 LIB		:= $(BUILD)/libwptrack.a
 # The command without its main(), for tests to take from what they need.
 COMMAND_LIB	:= $(BUILD)/libcommand.a
@@ -110,7 +112,7 @@ LDLIBS		:= -lprotobuf-c -pthread
 # CRIU adds to CFLAGS itself, so what the user gave goes where it looks for
 # that, and nothing else of this make may reach it. It asks git and python
 # things it does not need to know to build criu.
-CRIU_MAKE	= env -u CFLAGS -u CPPFLAGS -u PLUGINDIR -u PREFIX -u DESTDIR -u SBINDIR -u BINDIR -u MANDIR -u WERROR \
+CRIU_MAKE	= env -u CFLAGS -u CPPFLAGS -u PLUGINDIR -u PREFIX -u DESTDIR -u SBINDIR -u BINDIR -u MANDIR -u COMPLETIONDIR -u WERROR \
 		  GIT_DIR=$(abspath $(BUILD))/no-git LDFLAGS=$(call squote,$(LDFLAGS)) $(MAKE) $(CRIU_JOBS)
 CRIU_ARGS	= CC=$(call squote,$(CC)) USERCFLAGS=$(call squote,$(CFLAGS)) WERROR=$(WERROR) PYTHON=:
 # The jobserver is for recursive makes, which `make -n` would run.
@@ -120,7 +122,7 @@ CRIU_JOBS	= $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),
 
 # --- targets for people ----------------------------------------------------
 
-all: $(CRIU) $(PLUGIN) $(KEEPER) $(WPTRACK) ## patched criu, plugin, keeper and wptrack (default)
+all: $(CRIU) $(PLUGIN) $(KEEPER) $(WPTRACK) $(COMPLETION) ## patched criu, plugin, keeper and wptrack (default)
 
 help: ## this text
 	@awk -f scripts/help.awk $(firstword $(MAKEFILE_LIST))
@@ -216,8 +218,9 @@ install: all ## install to PREFIX, PLUGINDIR below DESTDIR, FORCE=1 in the place
 	$(Q)for page in $(MAN_PAGES); do \
 		install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page; \
 	done
+	$(Q)install -D -m 644 $(COMPLETION) $(DESTDIR)$(COMPLETIONDIR)/wptrack
 
-INSTALLED	= $(BINDIR)/wptrack $(PLUGINDIR)/$(notdir $(PLUGIN)) $(PLUGINDIR)/$(notdir $(KEEPER)) \
+INSTALLED	= $(BINDIR)/wptrack $(COMPLETIONDIR)/wptrack $(PLUGINDIR)/$(notdir $(PLUGIN)) $(PLUGINDIR)/$(notdir $(KEEPER)) \
 		  $(foreach page,$(MAN_PAGES),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 
 uninstall: ## remove what install put there, and give back what it replaced (root)
@@ -363,6 +366,10 @@ $(CONTROL_KEEPER): $(KEEPER)
 
 $(KEEPER): $(KEEPER_OBJ) $(LIB)
 $(WPTRACK): $(COMMAND_MAIN) $(COMMAND_LIB) $(LIB)
+$(COMPLETION): $(WPTRACK)
+	$(call say,GEN,$@)
+	$(Q)$< --completion >$@
+
 $(UNIT_BIN): $(BUILD)/%: $(BUILD)/obj/%.o $(COMMAND_LIB) $(LIB)
 $(KERNEL_BIN): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
 $(PROGRAM_BIN): $(BUILD)/test/%: $(BUILD)/obj/test/programs/%.o

@@ -8,8 +8,8 @@
 #define WPTRACK_CMD_H
 
 #include <getopt.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "lib/wire.h"
 
@@ -20,12 +20,33 @@
 /* wptrack migrate has not dumped, as that would have taken too long. */
 #define WPTRACK_EXIT_NOT_CONVERGING 3
 
-int wptrack_cmd_status(int argc, char **argv);
-int wptrack_cmd_release(int argc, char **argv);
-int wptrack_cmd_show(int argc, char **argv);
-int wptrack_cmd_verify(int argc, char **argv);
-int wptrack_cmd_dirty_rate(int argc, char **argv);
-int wptrack_cmd_migrate(int argc, char **argv);
+/* An option of a subcommand: what getopt_long(), the usage and the completion are told of it. */
+struct wptrack_option {
+	const char *name;  /* without "--"; NULL ends a list */
+	int kind;	   /* what wptrack_cmd_option() returns: a letter, but 'h' and 'V' */
+	const char *value; /* what it takes, as the usage names it; NULL: nothing */
+	const char *words; /* which values there are, for the completion; NULL: it depends */
+	const char *help;  /* in a line */
+};
+
+#define WPTRACK_OPTIONS_MAX 16
+
+/* A subcommand: each is defined in the file that has its name. */
+struct wptrack_command {
+	const char *name;
+	const char *args; /* in short, for the list of all */
+	const char *help; /* in a line */
+	const struct wptrack_option *options;
+	const char *more; /* lines of the usage behind its options; NULL: none */
+	int (*run)(int argc, char **argv);
+};
+
+extern const struct wptrack_command wptrack_cmd_status;
+extern const struct wptrack_command wptrack_cmd_release;
+extern const struct wptrack_command wptrack_cmd_show;
+extern const struct wptrack_command wptrack_cmd_verify;
+extern const struct wptrack_command wptrack_cmd_migrate;
+extern const struct wptrack_command wptrack_cmd_dirty_rate;
 
 /* What is no option; it is in optarg. */
 #define WPTRACK_OPERAND 1
@@ -33,16 +54,20 @@ int wptrack_cmd_migrate(int argc, char **argv);
 /**
  * wptrack_cmd_option - the next of a subcommand's arguments
  * @argv:	the subcommand's name, and its arguments
- * @options:	as getopt_long() has them, which this is, but for the order: operands come where they stand
+ * @options:	no more than WPTRACK_OPTIONS_MAX; --help and --version are always known
  *
- * What comes after "--" is left, from optind on. Return: the option's value,
- * WPTRACK_OPERAND, -1 at the end, ':' when a value is missing, or '?' for what
- * is unknown; the latter two are argv[optind - 1].
+ * As getopt_long(), which this is, but for the order: operands come where they
+ * stand. What comes after "--" is left, from optind on. Return: the option's kind,
+ * 'h', 'V', WPTRACK_OPERAND, -1 at the end, ':' when a value is missing, or '?'
+ * for what is unknown; the latter two are argv[optind - 1].
  */
-int wptrack_cmd_option(int argc, char **argv, const struct option *options);
+int wptrack_cmd_option(int argc, char **argv, const struct wptrack_option *options);
 
 /* Say on stderr that subcommand @name was called wrongly. Return: WPTRACK_EXIT_USAGE. */
 int wptrack_cmd_misused(const char *name, const char *why);
+
+/* Say on stderr that subcommand @name cannot do something, and why. Return: @status. */
+__attribute__((format(printf, 3, 4))) int wptrack_cmd_cannot(const char *name, int status, const char *format, ...);
 
 /* Say on stderr what failed; @err is a negative errno. Return: WPTRACK_EXIT_FAILED. */
 int wptrack_cmd_failed(const char *what, int err);

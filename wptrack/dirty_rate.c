@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -283,12 +284,15 @@ static int take_argument(struct options *opt, const char *name, int kind)
 	return wptrack_cmd_misused(name, "takes a PID, --interval SECONDS, --count N and --json");
 }
 
-int wptrack_cmd_dirty_rate(int argc, char **argv)
+static const struct wptrack_option options[] = {
+	{ "interval", 'i', "SECONDS", NULL, "between two lines (1)" },
+	{ "count", 'n', "N", NULL, "end after so many" },
+	{ "json", 'j', NULL, NULL, "an object in a line for each interval" },
+	{ 0 },
+};
+
+static int dirty_rate(int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-						 { "interval", required_argument, NULL, 'i' },
-						 { "count", required_argument, NULL, 'n' },
-						 { 0 } };
 	struct options opt = { .interval_s = 1 };
 	int kind, err = 0;
 
@@ -300,3 +304,11 @@ int wptrack_cmd_dirty_rate(int argc, char **argv)
 		return wptrack_cmd_misused(argv[0], "needs a PID");
 	return watch(&opt);
 }
+
+const struct wptrack_command wptrack_cmd_dirty_rate = {
+	.name = "dirty-rate",
+	.args = "PID [...]",
+	.help = "watch how much a tracked tree writes",
+	.options = options,
+	.run = dirty_rate,
+};

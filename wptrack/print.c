@@ -2,7 +2,8 @@
 /* How wptrack reads numbers, and writes them and names, for people. */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,10 +21,34 @@ int wptrack_cmd_misused(const char *name, const char *why)
 	return WPTRACK_EXIT_USAGE;
 }
 
-int wptrack_cmd_option(int argc, char **argv, const struct option *options)
+int wptrack_cmd_cannot(const char *name, int status, const char *format, ...)
 {
+	va_list args;
+
+	fprintf(stderr, "wptrack %s: ", name);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	putc('\n', stderr);
+	return status;
+}
+
+int wptrack_cmd_option(int argc, char **argv, const struct wptrack_option *options)
+{
+	struct option all[WPTRACK_OPTIONS_MAX + 3] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+	};
+	size_t nr = 2;
+
+	for (size_t i = 0; options[i].name && i < WPTRACK_OPTIONS_MAX; i++)
+		all[nr++] = (struct option){
+			.name = options[i].name,
+			.has_arg = options[i].value ? required_argument : no_argument,
+			.val = options[i].kind,
+		};
 	opterr = 0;
-	return getopt_long(argc, argv, "-:", options, NULL);
+	return getopt_long(argc, argv, "-:hV", all, NULL);
 }
 
 int32_t wptrack_parse_number(const char *text)

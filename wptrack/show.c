@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -92,9 +93,13 @@ static int read_from(const char *path, struct wptrack_record **ret)
 	return err ? WPTRACK_EXIT_FAILED : 0;
 }
 
-int wptrack_cmd_show(int argc, char **argv)
+static const struct wptrack_option options[] = {
+	{ "json", 'j', NULL, NULL, "as one JSON object" },
+	{ 0 },
+};
+
+static int show(int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	struct wptrack_record *rec WPTRACK_CLEANUP(wptrack_record_end) = NULL;
 	const char *path = NULL;
 	bool json = false;
@@ -122,3 +127,11 @@ int wptrack_cmd_show(int argc, char **argv)
 		print_text(rec);
 	return 0;
 }
+
+const struct wptrack_command wptrack_cmd_show = {
+	.name = "show",
+	.args = "DIR [--json]",
+	.help = "print the session record of an images directory",
+	.options = options,
+	.run = show,
+};

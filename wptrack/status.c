@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * wptrack status and wptrack release: what talks to the keeper.
- */
+/* wptrack status: the tracked processes. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -109,9 +108,13 @@ static void print_json(const struct wptrack_tracked *list)
 	wptrack_json_print(root);
 }
 
-int wptrack_cmd_status(int argc, char **argv)
+static const struct wptrack_option options[] = {
+	{ "json", 'j', NULL, NULL, "as one JSON object" },
+	{ 0 },
+};
+
+static int status(int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	struct wptrack_tracked list WPTRACK_CLEANUP(wptrack_tracked_free) = { 0 };
 	bool json = false;
 	int opt, err;
@@ -131,33 +134,10 @@ int wptrack_cmd_status(int argc, char **argv)
 	return 0;
 }
 
-int wptrack_cmd_release(int argc, char **argv)
-{
-	static const struct option options[] = { { "all", no_argument, NULL, 'a' }, { 0 } };
-	uint32_t released = 0;
-	int32_t pid = 0;
-	int opt, err;
-
-	if (argc != 2)
-		return wptrack_cmd_misused(argv[0], "takes a PID or --all");
-	opt = wptrack_cmd_option(argc, argv, options);
-	if (opt != 'a') {
-		pid = opt == WPTRACK_OPERAND ? wptrack_parse_number(optarg) : 0;
-		if (!pid)
-			return wptrack_cmd_misused(argv[0], "that is neither a PID nor --all");
-	}
-
-	err = wptrack_tracked_release(pid, &released);
-	if (err == -ENOENT) {
-		fprintf(stderr, "wptrack: process %" PRId32 " is not tracked\n", pid);
-		return WPTRACK_EXIT_FAILED;
-	}
-	if (err == -EBUSY) {
-		fprintf(stderr, "wptrack: in use by a dump that is under way, try again when it is done\n");
-		return WPTRACK_EXIT_FAILED;
-	}
-	if (err)
-		return wptrack_cmd_failed(wptrack_wire_run_dir(), err);
-	printf("released %" PRIu32 "\n", released);
-	return 0;
-}
+const struct wptrack_command wptrack_cmd_status = {
+	.name = "status",
+	.args = "[--json]",
+	.help = "list tracked processes and what they have written since the last round",
+	.options = options,
+	.run = status,
+};

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdarg.h>
+#include <stdio.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,17 +80,7 @@ struct verification {
 	uint8_t in_memory[CHUNK_BYTES];
 };
 
-static __attribute__((format(printf, 1, 2))) int cannot(const char *format, ...)
-{
-	va_list args;
-
-	fputs("wptrack verify: ", stderr);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	putc('\n', stderr);
-	return WPTRACK_EXIT_UNKNOWN;
-}
+#define cannot(...) wptrack_cmd_cannot("verify", WPTRACK_EXIT_UNKNOWN, __VA_ARGS__)
 
 /* ---------------------------------------------------------------- tracking */
 
@@ -544,12 +534,15 @@ static int take_argument(struct options *opt, const char *name, int kind)
 	return wptrack_cmd_misused(name, "takes a PID, a directory, --exact, --image-id N and --json");
 }
 
+static const struct wptrack_option options[] = {
+	{ "exact", 'e', NULL, NULL, "each difference is wrong, whatever has been written since" },
+	{ "image-id", 'i', "N", NULL, "the number of the process in the images, instead of its own" },
+	{ "json", 'j', NULL, NULL, "as one JSON object" },
+	{ 0 },
+};
+
 static int parse_arguments(int argc, char **argv, struct options *opt)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-						 { "exact", no_argument, NULL, 'e' },
-						 { "image-id", required_argument, NULL, 'i' },
-						 { 0 } };
 	int kind, err = 0;
 
 	while (!err && (kind = wptrack_cmd_option(argc, argv, options)) >= 0)
@@ -559,7 +552,7 @@ static int parse_arguments(int argc, char **argv, struct options *opt)
 	return opt->path ? 0 : wptrack_cmd_misused(argv[0], "needs a PID and an images directory");
 }
 
-int wptrack_cmd_verify(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	static struct verification v;
 	struct rlimit files;
@@ -575,3 +568,11 @@ int wptrack_cmd_verify(int argc, char **argv)
 	}
 	return verify(&v);
 }
+
+const struct wptrack_command wptrack_cmd_verify = {
+	.name = "verify",
+	.args = "PID DIR [...]",
+	.help = "compare a stopped process with its images",
+	.options = options,
+	.run = run,
+};

@@ -3,109 +3,72 @@
  * wptrack: show and release what is tracked, read session records, verify images, watch what is written, migrate.
  */
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "cmd.h"
+#include "usage.h"
 
-static const struct command {
-	const char *name;
-	const char *args;
-	const char *help;
-	const char *options; /* in lines */
-	int (*run)(int argc, char **argv);
-} commands[] = {
-	{ "status", "[--json]", "list tracked processes and what they have written since the last round",
-	  "  --json               as one JSON object\n", wptrack_cmd_status },
-	{ "release", "PID | --all", "stop tracking; the next dump is a full one",
-	  "  --all                all processes that are tracked\n", wptrack_cmd_release },
-	{ "show", "DIR [--json]", "print the session record of an images directory",
-	  "  --json               as one JSON object\n", wptrack_cmd_show },
-	{ "verify", "PID DIR [...]", "compare a stopped process with its images (--exact, --image-id N, --json)",
-	  "  --exact              each difference is wrong, whatever has been written since\n"
-	  "  --image-id N         the number of the process in the images, instead of its own\n"
-	  "  --json               as one JSON object\n",
-	  wptrack_cmd_verify },
-	{ "migrate", "PID DIR [...]", "pre-dump until a dump stops it shortly, and dump (see wptrack(1))",
-	  "  --downtime MS        how long the dump may stop it, in milliseconds (100)\n"
-	  "  --max-rounds N       at most so many pre-dumps (10)\n"
-	  "  --force              dump also when the rounds do not converge\n"
-	  "  --no-checks          begin also when something is in the way of the dump\n"
-	  "  --leave-running      the dump leaves it running\n"
-	  "  --pre-dump-mode MODE live (if not given), splice or read\n"
-	  "  --criu PATH          instead of the one in $PATH\n"
-	  "  --page-server-cmd COMMAND, --port PORT, --address ADDRESS\n"
-	  "                       send the pages to a server that COMMAND starts for each round\n"
-	  "  --json               an object in a line for each round, and for the verdict\n"
-	  "  -- CRIU-OPTION...    for each criu, as -L DIR or --tcp-established\n",
-	  wptrack_cmd_migrate },
-	{ "dirty-rate", "PID [...]", "watch how much a tracked tree writes (--interval SECONDS, --count N, --json)",
-	  "  --interval SECONDS   between two lines (1)\n"
-	  "  --count N            end after so many\n"
-	  "  --json               an object in a line for each interval\n",
-	  wptrack_cmd_dirty_rate },
+/* The usage and the completion are made of this as well. */
+static const struct wptrack_command *const commands[] = {
+	&wptrack_cmd_status, &wptrack_cmd_release, &wptrack_cmd_show,
+	&wptrack_cmd_verify, &wptrack_cmd_migrate, &wptrack_cmd_dirty_rate,
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-static void print_usage(FILE *to)
+static int print_version(void)
 {
-	fprintf(to, "usage: wptrack COMMAND\n\n");
-	for (size_t i = 0; i < NR_COMMANDS; i++)
-		fprintf(to, "  %-10s %-13s %s\n", commands[i].name, commands[i].args, commands[i].help);
-	fprintf(to, "  %-10s %-13s %s\n", "help", "", "print this");
-	fprintf(to, "\n  -h, --help               print this, or what COMMAND takes\n");
-	fprintf(to, "  -V, --version            print the version\n");
+	printf("wptrack %s\n", WPTRACK_VERSION);
+	return 0;
 }
 
-static void print_command(const struct command *command)
+static int run(const struct wptrack_command *command, int argc, char **argv)
 {
-	printf("usage: wptrack %s %s\n\n%s\n\n%s", command->name, command->args, command->help, command->options);
-}
+	int kind;
 
-static bool is_help(const char *arg)
-{
-	return !strcmp(arg, "--help") || !strcmp(arg, "-h");
-}
-
-static bool is_version(const char *arg)
-{
-	return !strcmp(arg, "--version") || !strcmp(arg, "-V");
-}
-
-static int run(const struct command *command, int argc, char **argv)
-{
-	/* Whatever else is there, and what is criu's is not ours. */
-	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
-		if (is_help(argv[i])) {
-			print_command(command);
+	/* Whatever else is there is not looked at then. */
+	while ((kind = wptrack_cmd_option(argc, argv, command->options)) >= 0) {
+		if (kind == 'h') {
+			wptrack_usage_of(stdout, command);
 			return 0;
 		}
-		if (is_version(argv[i])) {
-			printf("wptrack %s\n", WPTRACK_VERSION);
-			return 0;
-		}
+		if (kind == 'V')
+			return print_version();
 	}
+	/* From the beginning, as the C library has it. */
+	optind = 0;
 	return command->run(argc, argv);
 }
 
 static int dispatch(int argc, char **argv)
 {
-	if (argc < 2) {
+	static const struct wptrack_option options[] = {
+		{ "completion", 'c', NULL, NULL, "" },
+		{ 0 },
+	};
+
+	switch (wptrack_cmd_option(argc, argv, options)) {
+	case 'h':
+		wptrack_usage_all(stdout, commands, NR_COMMANDS);
+		return 0;
+	case 'V':
+		return print_version();
+	case 'c':
+		wptrack_usage_completion(stdout, commands, NR_COMMANDS);
+		return 0;
+	case -1:
 		fprintf(stderr, "wptrack: no command given (see wptrack help)\n");
 		return WPTRACK_EXIT_USAGE;
+	case WPTRACK_OPERAND:
+		if (!strcmp(optarg, "help")) {
+			wptrack_usage_all(stdout, commands, NR_COMMANDS);
+			return 0;
+		}
+		optind = 0;
+		for (size_t i = 0; i < NR_COMMANDS; i++)
+			if (!strcmp(optarg, commands[i]->name))
+				return run(commands[i], argc - 1, argv + 1);
 	}
-	if (!strcmp(argv[1], "help") || is_help(argv[1])) {
-		print_usage(stdout);
-		return 0;
-	}
-	if (is_version(argv[1])) {
-		printf("wptrack %s\n", WPTRACK_VERSION);
-		return 0;
-	}
-	for (size_t i = 0; i < NR_COMMANDS; i++)
-		if (!strcmp(argv[1], commands[i].name))
-			return run(&commands[i], argc - 1, argv + 1);
 	fprintf(stderr, "wptrack: no such command: %s (see wptrack help)\n", argv[1]);
 	return WPTRACK_EXIT_USAGE;
 }

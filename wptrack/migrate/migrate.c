@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,18 +26,6 @@
 
 /* As shells have it: 128 and the signal's number. */
 #define EXIT_SIGNAL 128
-
-static __attribute__((format(printf, 1, 2))) int cannot(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	fputs("wptrack migrate: ", stderr);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	putc('\n', stderr);
-	return WPTRACK_EXIT_FAILED;
-}
 
 /* ---------------------------------------------------------------- before the first round */
 
@@ -88,13 +75,13 @@ static int check_directory(const char *path)
 	struct stat st;
 
 	if (!stat(path, &st))
-		return is_empty(path) ? 0 : cannot("%s is no empty directory: name a new one", path);
+		return is_empty(path) ? 0 : wptrack_migrate_cannot("%s is no empty directory: name a new one", path);
 	if (errno != ENOENT)
-		return cannot("%s: %s", path, strerror(errno));
+		return wptrack_migrate_cannot("%s: %s", path, strerror(errno));
 	if (snprintf(parent, sizeof(parent), "%s", path) >= (int)sizeof(parent))
-		return cannot("%s: %s", path, strerror(ENAMETOOLONG));
+		return wptrack_migrate_cannot("%s: %s", path, strerror(ENAMETOOLONG));
 	if (stat(dirname(parent), &st))
-		return cannot("%s: the directory that it is to lie in does not exist", path);
+		return wptrack_migrate_cannot("%s: the directory that it is to lie in does not exist", path);
 	return 0;
 }
 
@@ -108,11 +95,12 @@ static int begin(struct wptrack_migrate *m)
 		return err;
 	err = wptrack_proc_identify(m->opt.pid, &root);
 	if (err == -ESRCH || err == -ENOENT)
-		return cannot("there is no process %" PRId32, m->opt.pid);
+		return wptrack_migrate_cannot("there is no process %" PRId32, m->opt.pid);
 	if (err)
-		return cannot("process %" PRId32 ": %s", m->opt.pid, strerror(-err));
+		return wptrack_migrate_cannot("process %" PRId32 ": %s", m->opt.pid, strerror(-err));
 	if (!is_found(m->opt.criu))
-		return cannot("there is no program %s: install the patched criu, or name it with --criu", m->opt.criu);
+		return wptrack_migrate_cannot(
+			"there is no program %s: install the patched criu, or name it with --criu", m->opt.criu);
 	m->start_time = root.start_time;
 	m->run.root = m->opt.pid;
 	m->plan.goal = m->opt.goal;
@@ -125,7 +113,7 @@ static int begin(struct wptrack_migrate *m)
 		return err;
 	m->lock = wptrack_migrate_lock(m);
 	if (mkdir(m->opt.dir, 0700) && errno != EEXIST)
-		return cannot("%s: %s", m->opt.dir, strerror(errno));
+		return wptrack_migrate_cannot("%s: %s", m->opt.dir, strerror(errno));
 	return 0;
 }
 
@@ -268,20 +256,23 @@ static int take_argument(struct wptrack_migrate_options *opt, char **argv, int k
 	}
 }
 
+static const struct wptrack_option options[] = {
+	{ "downtime", 'd', "MS", NULL, "how long the dump may stop it, in milliseconds (100)" },
+	{ "max-rounds", 'n', "N", NULL, "at most so many pre-dumps (10)" },
+	{ "force", 'f', NULL, NULL, "dump also when the rounds do not converge" },
+	{ "no-checks", 'u', NULL, NULL, "begin also when something is in the way of the dump" },
+	{ "leave-running", 'l', NULL, NULL, "the dump leaves it running" },
+	{ "pre-dump-mode", 'm', "MODE", "live splice read", "live (if not given), splice or read" },
+	{ "criu", 'c', "PATH", NULL, "instead of the one in $PATH" },
+	{ "page-server-cmd", 's', "COMMAND", NULL, "send the pages to a server that COMMAND starts for each round" },
+	{ "port", 'p', "PORT", NULL, "the server's" },
+	{ "address", 'a', "ADDRESS", NULL, "the server's" },
+	{ "json", 'j', NULL, NULL, "an object in a line for each round, and for the verdict" },
+	{ 0 },
+};
+
 static int parse_arguments(int argc, char **argv, struct wptrack_migrate_options *opt)
 {
-	static const struct option options[] = { { "downtime", required_argument, NULL, 'd' },
-						 { "max-rounds", required_argument, NULL, 'n' },
-						 { "pre-dump-mode", required_argument, NULL, 'm' },
-						 { "criu", required_argument, NULL, 'c' },
-						 { "page-server-cmd", required_argument, NULL, 's' },
-						 { "port", required_argument, NULL, 'p' },
-						 { "address", required_argument, NULL, 'a' },
-						 { "json", no_argument, NULL, 'j' },
-						 { "force", no_argument, NULL, 'f' },
-						 { "no-checks", no_argument, NULL, 'u' },
-						 { "leave-running", no_argument, NULL, 'l' },
-						 { 0 } };
 	int kind, err = 0;
 
 	while (!err && (kind = wptrack_cmd_option(argc, argv, options)) >= 0)
@@ -297,7 +288,7 @@ static int parse_arguments(int argc, char **argv, struct wptrack_migrate_options
 	return 0;
 }
 
-int wptrack_cmd_migrate(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	static struct wptrack_migrate m;
 	int err;
@@ -310,3 +301,12 @@ int wptrack_cmd_migrate(int argc, char **argv)
 	err = parse_arguments(argc, argv, &m.opt);
 	return err ? err : migrate(&m);
 }
+
+const struct wptrack_command wptrack_cmd_migrate = {
+	.name = "migrate",
+	.args = "PID DIR [...]",
+	.help = "pre-dump until a dump stops it shortly, and dump (see wptrack(1))",
+	.options = options,
+	.more = "  -- CRIU-OPTION...    for each criu, as -L DIR or --tcp-established\n",
+	.run = run,
+};

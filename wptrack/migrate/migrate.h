@@ -14,6 +14,7 @@
 #include "lib/session.h"
 #include "plan.h"
 #include "show.h"
+#include "wptrack/cmd.h"
 
 struct wptrack_migrate_options {
 	int32_t pid;
@@ -48,6 +49,9 @@ struct wptrack_migrate {
 	char why[WPTRACK_MIGRATE_WHY_LEN];     /* what became of it */
 	uint64_t stopped_us;		       /* by the dump */
 };
+
+/* Say on stderr what cannot be done, and why. Is WPTRACK_EXIT_FAILED. */
+#define wptrack_migrate_cannot(...) wptrack_cmd_cannot("migrate", WPTRACK_EXIT_FAILED, __VA_ARGS__)
 
 /* Has the root ended? */
 bool wptrack_migrate_is_gone(const struct wptrack_migrate *m);

@@ -4,7 +4,6 @@
 #include <libgen.h>
 #include <limits.h>
 #include <linux/capability.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,18 +30,6 @@
 /* What a round writes besides pages. */
 #define ROUND_BYTES (256ull << 10)
 
-static __attribute__((format(printf, 1, 2))) int cannot(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	fputs("wptrack migrate: ", stderr);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	putc('\n', stderr);
-	return WPTRACK_EXIT_FAILED;
-}
-
 /* ---------------------------------------------------------------- us */
 
 static int check_privilege(void)
@@ -57,9 +44,9 @@ static int check_privilege(void)
 	at = strstr(status, "\nCapEff:");
 	has = at ? strtoull(at + strlen("\nCapEff:"), NULL, 16) : either;
 	if (!(has & either) && geteuid())
-		return cannot("only root can do that: try sudo");
+		return wptrack_migrate_cannot("only root can do that: try sudo");
 	if (!(has & either) || !(has & 1ull << CAP_SYS_PTRACE))
-		return cannot("criu may not dump here: it needs CAP_SYS_ADMIN and CAP_SYS_PTRACE (of a container: "
+		return wptrack_migrate_cannot("criu may not dump here: it needs CAP_SYS_ADMIN and CAP_SYS_PTRACE (of a container: "
 			      "--cap-add)");
 	return 0;
 }
@@ -75,16 +62,16 @@ int wptrack_migrate_is_program(const struct wptrack_migrate *m)
 		return err;
 	err = wptrack_proc_read(m->opt.pid, "stat", stat, sizeof(stat));
 	if (err == -ESRCH)
-		return cannot("there is no process %" PRId32, m->opt.pid);
+		return wptrack_migrate_cannot("there is no process %" PRId32, m->opt.pid);
 	if (err)
-		return cannot("process %" PRId32 ": %s", m->opt.pid, strerror(-err));
+		return wptrack_migrate_cannot("process %" PRId32 ": %s", m->opt.pid, strerror(-err));
 	at = strrchr(stat, ')');
 	if (!at || sscanf(at + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
 		return 0;
 	if (flags & PF_KTHREAD)
-		return cannot("process %" PRId32 " is a thread of the kernel: there is nothing to migrate", m->opt.pid);
+		return wptrack_migrate_cannot("process %" PRId32 " is a thread of the kernel: there is nothing to migrate", m->opt.pid);
 	if (state == 'Z' || state == 'X')
-		return cannot("process %" PRId32
+		return wptrack_migrate_cannot("process %" PRId32
 			      " has ended, its parent has not looked yet: there is nothing to migrate",
 			      m->opt.pid);
 	return 0;
@@ -114,16 +101,16 @@ static int check_criu(const struct wptrack_migrate *m, const struct wptrack_criu
 
 	if (!succeeded(wptrack_run_question(version, answer, sizeof(answer)))) {
 		if (strstr(answer, "pre-dump-mode"))
-			return cannot(
+			return wptrack_migrate_cannot(
 				"%s has no pre-dump mode \"%s\", it is not the patched one: name that with --criu, or "
 				"give --pre-dump-mode splice",
 				m->opt.criu, m->opt.mode);
 		answer[strcspn(answer, "\n")] = '\0';
-		return cannot("%s --version fails%s%s: name another criu with --criu", m->opt.criu, *answer ? ": " : "",
+		return wptrack_migrate_cannot("%s --version fails%s%s: name another criu with --criu", m->opt.criu, *answer ? ": " : "",
 			      answer);
 	}
 	if (!succeeded(wptrack_run_question(feature, answer, sizeof(answer))))
-		return cannot("%s cannot track memory here: does it find the plugin (-- -L DIR)? "
+		return wptrack_migrate_cannot("%s cannot track memory here: does it find the plugin (-- -L DIR)? "
 			      "\"%s check --feature mem_dirty_track\" says what is missing",
 			      m->opt.criu, m->opt.criu);
 	return 0;
@@ -214,8 +201,8 @@ static int tell(const struct remedy *remedy, const struct wptrack_obstacle_found
 	if (*found->what)
 		snprintf(what, sizeof(what), " (%s)", found->what);
 	if (!remedy->option)
-		return cannot("process %d (%s) %s%s: %s", found->pid, comm, remedy->has, what, remedy->remedy);
-	return cannot("process %d (%s) %s%s: give --%s%s after --", found->pid, comm, remedy->has, what, remedy->option,
+		return wptrack_migrate_cannot("process %d (%s) %s%s: %s", found->pid, comm, remedy->has, what, remedy->remedy);
+	return wptrack_migrate_cannot("process %d (%s) %s%s: give --%s%s after --", found->pid, comm, remedy->has, what, remedy->option,
 		      !strcmp(remedy->option, "ghost-limit") ? " SIZE" : "");
 }
 
@@ -276,7 +263,7 @@ static int check_disk(const struct wptrack_migrate *m, const struct wptrack_criu
 		return 0;
 	if (bytes >= needed && files)
 		return 0;
-	return cannot(
+	return wptrack_migrate_cannot(
 		"No space left on device: %s has room for %s%s, and the first round writes %s: make room, or name a "
 		"directory elsewhere",
 		m->opt.dir, wptrack_print_size(bytes, has), files ? "" : " but for no file",
@@ -292,9 +279,9 @@ static int check_all(const struct wptrack_migrate *m, const struct wptrack_criu_
 	int err = wptrack_obstacles_read(m->opt.pid, limit, &obstacles);
 
 	if (err == -ESRCH)
-		return cannot("process %" PRId32 " has ended", m->opt.pid);
+		return wptrack_migrate_cannot("process %" PRId32 " has ended", m->opt.pid);
 	if (err)
-		return cannot("process %" PRId32 ": %s", m->opt.pid, strerror(-err));
+		return wptrack_migrate_cannot("process %" PRId32 ": %s", m->opt.pid, strerror(-err));
 	err = check_criu(m, options);
 	if (check_tree(options, &obstacles))
 		err = WPTRACK_EXIT_FAILED;
@@ -308,5 +295,5 @@ int wptrack_migrate_preflight(const struct wptrack_migrate *m)
 	struct wptrack_criu_options options WPTRACK_CLEANUP(wptrack_criu_options_free) = { 0 };
 	const int err = wptrack_criu_options_read(m->opt.extra, m->opt.nr_extra, &options);
 
-	return err ? cannot("%s", strerror(-err)) : check_all(m, &options);
+	return err ? wptrack_migrate_cannot("%s", strerror(-err)) : check_all(m, &options);
 }
