@@ -202,7 +202,7 @@ LONG_TESTS	= $(patsubst %,test/criu/%.sh,decisions live limits content preflight
 # and what comes at each of hundreds of points takes longer than others can wait when it is not alone.
 ALONE_TESTS	= $(patsubst %,test/criu/%.sh,refusals sanitizers interrupted)
 CRIU_TESTS	= $(LONG_TESTS) $(filter-out $(LONG_TESTS) $(ALONE_TESTS),$(wildcard test/criu/*.sh))
-CHECK_UNIT	= --beside --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) scripts/includes-check.sh $(UNIT_BIN)
+CHECK_UNIT	= --beside --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) scripts/layout-check.sh $(UNIT_BIN)
 CHECK_KERNEL	= --beside --timeout=300 --may-skip $(KERNEL_BIN)
 CHECK_CRIU	= --beside --timeout=900 --may-skip $(CRIU_TESTS) --alone $(ALONE_TESTS)
 CHECK_FUZZ	= --beside --timeout=300 --no-skip test/fuzz/run.sh

@@ -15,10 +15,9 @@
 
 #include "controls.h"
 #include "mm_flags.h"
+#include "page.h"
 #include "pins.h"
 #include "proc.h"
-
-#define PAGE_BYTES 4096ul
 
 /* How often the machine's counts are read until nobody pins anything meanwhile. */
 #define QUIET_TRIES 4
@@ -31,7 +30,7 @@ static uint64_t pinned_once;
 /* Is this memory of ours pinned as by a device? An io_uring holds it until it is closed. */
 static int register_with_ring(void *page)
 {
-	struct iovec buffer = { .iov_base = page, .iov_len = PAGE_BYTES };
+	struct iovec buffer = { .iov_base = page, .iov_len = wptrack_page_bytes() };
 	struct io_uring_params params = { 0 };
 	int ring = (int)syscall(SYS_io_uring_setup, 1, &params), err;
 
@@ -102,7 +101,7 @@ static bool try_vmpin(void)
 	if (!may_lock_memory() || wptrack_proc_pinned(getpid(), &before))
 		return false;
 
-	page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	page = mmap(NULL, wptrack_page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED)
 		return false;
 	ring = register_with_ring(page);
@@ -111,7 +110,7 @@ static bool try_vmpin(void)
 			after = 0;
 		close(ring);
 	}
-	munmap(page, PAGE_BYTES);
+	munmap(page, wptrack_page_bytes());
 	return after > before;
 }
 
@@ -149,7 +148,7 @@ static uint64_t learn_pinned_once(void)
 
 	if (pipe2(hold, O_CLOEXEC))
 		return 0;
-	page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	page = mmap(NULL, wptrack_page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	pid = page == MAP_FAILED ? -1 : fork();
 	if (!pid) {
 		close(hold[1]);
@@ -161,7 +160,7 @@ static uint64_t learn_pinned_once(void)
 		waitpid(pid, NULL, 0);
 	}
 	if (page != MAP_FAILED)
-		munmap(page, PAGE_BYTES);
+		munmap(page, wptrack_page_bytes());
 	close(hold[0]);
 	close(hold[1]);
 	return bit;
@@ -230,7 +229,7 @@ static int count_pins(uint64_t *ret_acquired, uint64_t *ret_released)
 static bool machine_has_no_pins(void)
 {
 	uint64_t acquired, released, acquired_then, released_then;
-	char text[4096];
+	char text[8192];
 
 	if (wptrack_control("pins-unproven") || read_text("/proc/filesystems", text, sizeof(text)) ||
 	    wptrack_pins_miscounted(text) || count_pins(&acquired_then, &released_then))

@@ -24,6 +24,7 @@
 
 #include "lib/clock.h"
 #include "lib/controls.h"
+#include "lib/page.h"
 #include "lib/sys_pagemap.h"
 #include "lib/sys_uffd.h"
 #include "lib/uapi.h"
@@ -31,8 +32,6 @@
 
 #undef LOG_PREFIX
 #define LOG_PREFIX "wptrack: "
-
-#define PAGE_BYTES 4096ull
 
 /* The mappings are locked while one call looks at so much; more if it is empty. */
 #define WINDOW_BYTES (64ull << 20)
@@ -128,17 +127,17 @@ static int ask_owner(struct wptrack_target *target, struct wptrack_vma *vma)
 	}
 	if (err == -ENOENT) {
 		page = vma->start;
-		err = wptrack_running_unarm(target, page, page + PAGE_BYTES);
+		err = wptrack_running_unarm(target, page, page + wptrack_page_bytes());
 	}
 	if (!err)
-		err = wptrack_uffd_register(target->uffd, page, page + PAGE_BYTES);
+		err = wptrack_uffd_register(target->uffd, page, page + wptrack_page_bytes());
 	if (err)
 		return err;
 	/* Should it have had none, it has one now, whatever lies there. */
 	vma->fresh = true;
 
 	marked = wptrack_pagemap_is_marked(target->pagemap, page);
-	return marked > 0 ? wptrack_running_unarm(target, page, page + PAGE_BYTES) : marked;
+	return marked > 0 ? wptrack_running_unarm(target, page, page + wptrack_page_bytes()) : marked;
 }
 
 /* Register a mapping that has been read from a list which may be out of date, or see that it is ours. */
@@ -156,7 +155,7 @@ int wptrack_running_register(struct wptrack_target *target, struct wptrack_vma *
 	}
 
 	/* What has come to lie in there meanwhile is un-armed with the rest. */
-	err = wptrack_uffd_register(target->uffd, vma->start, armed ? vma->start + PAGE_BYTES : vma->end);
+	err = wptrack_uffd_register(target->uffd, vma->start, armed ? vma->start + wptrack_page_bytes() : vma->end);
 	if (err)
 		return err;
 

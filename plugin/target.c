@@ -11,6 +11,7 @@
 
 #include "lib/clock.h"
 #include "lib/controls.h"
+#include "lib/page.h"
 #include "lib/proc.h"
 #include "lib/sys_pagemap.h"
 #include "lib/sys_uffd.h"
@@ -19,8 +20,6 @@
 
 #undef LOG_PREFIX
 #define LOG_PREFIX "wptrack: "
-
-#define PAGE_BYTES 4096ull
 
 _Static_assert(sizeof(struct cr_mem_track_range) == sizeof(struct page_region) &&
 	       offsetof(struct cr_mem_track_range, end) == offsetof(struct page_region, end) &&
@@ -370,7 +369,7 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 
 	for (i = 0; i < scan.nr_regs; i++) {
 		struct cr_mem_track_range *range = &req->ranges[i];
-		uint64_t pages = (range->end - range->start) / PAGE_BYTES;
+		uint64_t pages = (range->end - range->start) / wptrack_page_bytes();
 		bool clean = proven && !(range->flags & PAGE_IS_WRITTEN);
 
 		range->flags = clean ? CR_MEM_TRACK_CLEAN : 0;
@@ -399,7 +398,7 @@ static int forget_in_vma(struct wptrack_target *target, struct wptrack_vma *vma,
 		vma->told = end;
 
 	/* The process has gone, or has mapped something else there, which is not armed. */
-	if (err == -ESRCH || (err == -ENOENT && end - start == PAGE_BYTES))
+	if (err == -ESRCH || (err == -ENOENT && end - start == wptrack_page_bytes()))
 		return 0;
 	if (err)
 		pr_warn("%d: can't un-arm %" PRIx64 "-%" PRIx64 ": %s. The next dump will be full\n", target->info.pid,

@@ -7,14 +7,13 @@
 #include "criu.h"
 
 #include "lib/controls.h"
+#include "lib/page.h"
 #include "lib/sys_pagemap.h"
 #include "lib/sys_uffd.h"
 #include "track.h"
 
 #undef LOG_PREFIX
 #define LOG_PREFIX "wptrack: "
-
-#define PAGE_BYTES 4096ull
 
 /*
  * A registered VMA does not merge with a new neighbour, so that tracking costs
@@ -25,7 +24,7 @@
 /* The lowest page is never mapped by anyone who matters here: this changes nothing. */
 bool wptrack_vmas_memory_lives(const struct wptrack_target *target)
 {
-	return wptrack_uffd_unprotect(target->uffd, PAGE_BYTES, 2 * PAGE_BYTES) != -ESRCH;
+	return wptrack_uffd_unprotect(target->uffd, wptrack_page_bytes(), 2 * wptrack_page_bytes()) != -ESRCH;
 }
 
 static enum wptrack_refusal refusal_of_kind(enum cr_mem_track_kind kind)

@@ -3,15 +3,16 @@
 #
 # Do the arrows between the folders go one way? wptrack, keeper and plugin may include what lib/ has, lib/ nothing of
 # theirs, none of them another one's. Only plugin/ may know CRIU's headers, only the command CRIU's images, and only lib/
-# calls ioctl(). Tests may do all that. Prints PASS or FAIL lines as tests do.
+# calls ioctl(). Tests may do all that. And is each folder in docs/design.md, with a README.md of its own, and is the size
+# of a page asked for? Prints PASS or FAIL lines as tests do.
 #
-#   includes-check.sh [TOP]
+#   layout-check.sh [TOP]
 set -euo pipefail
 
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
 for folder in lib plugin keeper wptrack; do
 	[ -d "$folder" ] || {
-		echo "FAIL includes-check: there is no folder $folder"
+		echo "FAIL layout-check: there is no folder $folder"
 		exit 1
 	}
 done
@@ -70,6 +71,26 @@ judge()
 	fi
 }
 
+# wrong_folders: those without a README.md, or a row in the table of parts.
+wrong_folders()
+{
+	local folder
+
+	for folder in criu-patches images keeper lib plugin scripts test wptrack wptrack/migrate; do
+		[ -e "$folder/README.md" ] || echo "$folder has no README.md"
+		grep -qE "^\\|([^|]* )?$folder/[ ,]" docs/design.md || echo "docs/design.md's table of parts has no $folder/"
+	done
+}
+
+# A size of pages that is written down is right on some machines only.
+wrong_sizes()
+{
+	grep -rnwE '(4096|4095)(u|ul|ull)?|0x1000(u|ul|ull)?|PAGE_SIZE' lib plugin keeper wptrack --include='*.[ch]' |
+		sed -E 's/^([^:]+:[0-9]+):.*/\1 names the size of a page, which lib\/page.h knows/' || true
+}
+
 judge includes_go_to_lib_and_never_back "$(wrong_includes)"
 judge the_only_ioctls_are_in_lib "$(wrong_calls)"
+judge each_folder_says_what_it_is_for "$(wrong_folders)"
+judge the_size_of_a_page_is_asked_for "$(wrong_sizes)"
 exit "$rc"
