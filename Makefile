@@ -380,6 +380,19 @@ $(TOOL_SRC:%.c=$(BUILD)/obj/%.o): private OUR_CPPFLAGS += -iquote $(CRIU_TREE)/i
 $(TOOL_SRC:%.c=$(BUILD)/obj/%.o): $(CRIU_BIN)
 $(CRIU_TREE)/images/built-in.o: $(CRIU_BIN) ;
 
+# CRIU's C library, of what its own make would take for it, which would look for all sorts of things first.
+LIBCRIU		:= $(BUILD)/test/libcriu.so
+LIBCRIU_CPPFLAGS := $(foreach dir,lib/c images criu/include,-iquote $(CRIU_TREE)/$(dir))
+$(LIBCRIU): $(CRIU_BIN) $(BUILD)/stamp/flags
+	$(call say,CCLD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -w -shared -fPIC -Wl,-soname,libcriu.so $(LIBCRIU_CPPFLAGS) $(LDFLAGS) -o $@ \
+		$(CRIU_TREE)/lib/c/criu.c $(CRIU_TREE)/images/rpc.pb-c.c -lprotobuf-c
+
+$(BUILD)/obj/test/tools/libcriu-client.o: private OUR_CPPFLAGS += $(LIBCRIU_CPPFLAGS)
+$(BUILD)/test/libcriu-client: $(LIBCRIU)
+$(BUILD)/test/libcriu-client: private LDLIBS := $(LIBCRIU) -Wl,-rpath,'$$ORIGIN' $(LDLIBS)
+
 $(KEEPER) $(WPTRACK) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(TOOL_BIN) $(BENCH_BIN): $(BUILD)/stamp/flags
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
