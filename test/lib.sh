@@ -407,17 +407,23 @@ pids_are_free() {
 	done
 }
 
-# restore [DIR]: restore the program from the last round.
-restore() {
-	local dir=${1:-$DIR} tries=5
+# restore_images DIR [OPTION...]: once more if a pid was taken.
+restore_images() {
+	local dir=$1 tries=5
 
-	until criu_cmd restore.log restore -D "$dir" --restore-detached; do
+	shift
+	until criu_cmd restore.log restore -D "$dir" --restore-detached "$@"; do
 		tries=$((tries - 1))
 		[ "$tries" -gt 0 ] && pid_is_taken "$dir/restore.log" ||
 			die "restore of $(basename "$dir") failed: $(log_errors "$dir/restore.log")"
 		echo "restored again: a pid was taken" >&2
 		wait_for 10 pids_are_free "$dir" || die "restore of $(basename "$dir") failed: its pids stay taken"
 	done
+}
+
+# restore [DIR]: restore the program from the last round.
+restore() {
+	restore_images "${1:-$DIR}"
 	[ -e "/proc/$PID" ] || die "restored, but process $PID is not there"
 	ctl ready "$PROCESSES" || die "restored, but the program does not run"
 }

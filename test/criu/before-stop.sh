@@ -169,8 +169,7 @@ of_no_effect() {
 	[ ! -e "$DIR/pre-dump" ] || die "a pre-dump makes a pre-dump first"
 	write_pages 300
 	final_dump --pre-dump-before-stop
-	criu_cmd restore.log restore -D "$DIR" --restore-detached --pre-dump-before-stop ||
-		die "restore: $(log_errors "$DIR/restore.log")"
+	restore_images "$DIR" --pre-dump-before-stop
 	ctl ready 1 || die "restored, but the program does not run"
 	verify_program "after the restore"
 	quit_program

@@ -100,8 +100,7 @@ redis_under_load() {
 	wait_for 10 no_clients || die "a client is still connected"
 	redis_round dump
 	wait_for 10 session_is_gone "$PID" || die "the dumped server is still there"
-	criu_cmd restore.log restore -D "$DIR" --restore-detached ||
-		die "restore failed: $(log_errors "$DIR/restore.log")"
+	restore_images "$DIR"
 	wait_for 10 answers || die "the restored server does not answer"
 	[ "$(cli dbsize)" = "$keys" ] || die "$keys keys before, $(cli dbsize) after"
 	[ "$(cli debug digest)" = "$digest" ] || die "the data differ"

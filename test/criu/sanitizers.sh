@@ -95,8 +95,7 @@ restore_and_count() {
 	local before now slack pid
 
 	before=$(($(stat_of "$DIR" pages_written) + $(stat_of "$DIR" pages_skipped_parent)))
-	criu_cmd restore.log restore -D "$DIR" --restore-detached --leave-stopped ||
-		die "restore failed: $(log_errors "$DIR/restore.log")"
+	restore_images "$DIR" --leave-stopped
 	now=$(populated_pages)
 	slack=$((before * RSS_PERCENT / 100 + RSS_PAGES * PROCESSES))
 	[ "$now" -le $((before + slack)) ] && [ "$now" -ge $((before - slack)) ] ||
