@@ -175,8 +175,7 @@ static bool pretend_uncounted(void)
 
 int wptrack_pins_parse_vmstat(const char *text, uint64_t *ret_acquired, uint64_t *ret_released)
 {
-	const char *acquired = strstr(text, "\nnr_foll_pin_acquired "),
-		   *released = strstr(text, "\nnr_foll_pin_released ");
+	const char *acquired = strstr(text, "\nnr_foll_pin_acquired "), *released = strstr(text, "\nnr_foll_pin_released ");
 	uint64_t a, r;
 
 	if (!acquired || !released || sscanf(acquired, "\nnr_foll_pin_acquired %" SCNu64, &a) != 1 ||
@@ -190,9 +189,8 @@ int wptrack_pins_parse_vmstat(const char *text, uint64_t *ret_acquired, uint64_t
 bool wptrack_pins_miscounted(const char *filesystems)
 {
 	/* Those whose O_DIRECT goes through the kernel's old common code, which doubles pins without counting that. */
-	static const char *const types[] = { "adfs",	 "affs",  "bfs",    "exfat", "hfs",   "hfsplus",
-					     "jfs",	 "msdos", "nilfs2", "ntfs3", "ocfs2", "omfs",
-					     "reiserfs", "sysv",  "udf",    "ufs",   "vfat" };
+	static const char *const types[] = { "adfs", "affs", "bfs", "exfat", "hfs", "hfsplus", "jfs", "msdos", "nilfs2",
+					     "ntfs3", "ocfs2", "omfs", "reiserfs", "sysv", "udf", "ufs", "vfat" };
 	const char *line, *name;
 	size_t len;
 
@@ -203,8 +201,7 @@ bool wptrack_pins_miscounted(const char *filesystems)
 			continue;
 		name++;
 		for (unsigned int i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-			if (strlen(types[i]) == (size_t)(line + len - name) &&
-			    !memcmp(types[i], name, line + len - name))
+			if (strlen(types[i]) == (size_t)(line + len - name) && !memcmp(types[i], name, line + len - name))
 				return true;
 	}
 	return false;
@@ -258,8 +255,8 @@ const char *wptrack_pins_start(void)
 		pinned_once = learn_pinned_once();
 	if (vmpin_is_whole)
 		return "VmPin";
-	return pinned_once ? "the kernel's mark on memory that was ever pinned, and the machine's counts"
-			   : "the machine's counts of pins alone";
+	return pinned_once ? "the kernel's mark on memory that was ever pinned, and the machine's counts" :
+			     "the machine's counts of pins alone";
 }
 
 void wptrack_pins_stop(void)
