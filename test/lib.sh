@@ -239,6 +239,26 @@ clean_up() {
 	exit "$rc"
 }
 
+# ---------------------------------------------------------------- migrations
+
+# migrate_program OPTIONS CRIU_OPTIONS [OPTION...] [-- CRIU_OPTION...]: $PID into $T/m, by the command in $BELOW if there is
+# one; what it writes in $T/out and $T/err. Sets RC.
+migrate_program() {
+	local options=$1 criu_options=$2 own=()
+
+	shift 2
+	while [ $# != 0 ] && [ "$1" != -- ]; do
+		own+=("$1")
+		shift
+	done
+	shift $(($# ? 1 : 0))
+	# shellcheck disable=SC2086 # words
+	timeout -k 5 "$CRIU_TIMEOUT" ${BELOW:-} "$WPTRACK" migrate --criu "$CRIU" $options "${own[@]}" "$PID" "$T/m" \
+		-- -L "$PLUGINS" $criu_options "$@" </dev/null >"$T/out" 2>"$T/err"
+	# shellcheck disable=SC2034 # for the caller
+	RC=$?
+}
+
 # ---------------------------------------------------------------- keeper
 
 # keeper_pid: who listens on the keeper's socket; nothing when nobody does.

@@ -12,16 +12,7 @@ SHORT_MS=1
 
 # migrate [OPTION...] [-- CRIU_OPTION...]: of the program, into $T/m. Sets RC.
 migrate() {
-	local own=()
-
-	while [ $# != 0 ] && [ "$1" != -- ]; do
-		own+=("$1")
-		shift
-	done
-	shift $(($# ? 1 : 0))
-	timeout -k 5 "$CRIU_TIMEOUT" "$WPTRACK" migrate --criu "$CRIU" --pre-dump-mode splice "${own[@]}" "$PID" "$T/m" \
-		-- -L "$PLUGINS" -v4 "$@" </dev/null >"$T/out" 2>"$T/err"
-	RC=$?
+	migrate_program "--pre-dump-mode splice" -v4 "$@"
 }
 
 # migrate_in_background [OPTION...]: sets MIGRATE, its pid, which ignores $IGNORE. A shell lets background jobs ignore SIGINT.

@@ -86,19 +86,10 @@ start() {
 	! grep -q '^skip' "$T/program.log" || skip "the program cannot: $(head -n 1 "$T/program.log")"
 }
 
-# migrate [OPTION...] [-- CRIU_OPTION...]: as in migrate.sh. Sets RC.
+# migrate [OPTION...] [-- CRIU_OPTION...]: by $BELOW, if that is set. Sets RC.
 migrate() {
-	local own=()
-
-	while [ $# != 0 ] && [ "$1" != -- ]; do
-		own+=("$1")
-		shift
-	done
-	shift $(($# ? 1 : 0))
 	rm -rf "$T/m"
-	timeout -k 5 "$CRIU_TIMEOUT" ${BELOW:-} "$WPTRACK" migrate --criu "$CRIU" --downtime 20000 "${own[@]}" "$PID" "$T/m" \
-		-- -L "$PLUGINS" "$@" </dev/null >"$T/out" 2>"$T/err"
-	RC=$?
+	migrate_program "--downtime 20000" "" "$@"
 }
 
 # refused TEXT: in one line, and nothing has been made.

@@ -62,7 +62,19 @@ static bool traces_any(pid_t tracer, pid_t root)
 	return false;
 }
 
-/* Return: the child, or -errno. What cannot be executed ends with 127, and has told why. */
+/* In a child, of which @out gets all that is written. What cannot be executed ends with 127; @teller has told why. */
+static __attribute__((noreturn)) void become(char *const argv[], int out, const char *teller)
+{
+	dup2(out, STDOUT_FILENO);
+	dup2(out, STDERR_FILENO);
+	signal(SIGPIPE, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &mask_before, NULL);
+	execvp(argv[0], argv);
+	dprintf(STDERR_FILENO, "%s%s: %s\n", teller, argv[0], strerror(errno));
+	_exit(127);
+}
+
+/* Return: the child, or -errno. */
 static pid_t start(char *const argv[], bool own_group)
 {
 	const pid_t child = fork();
@@ -74,13 +86,8 @@ static pid_t start(char *const argv[], bool own_group)
 		setpgid(child, 0);
 	if (child)
 		return child;
-	/* Ours is for what others read. */
-	dup2(STDERR_FILENO, STDOUT_FILENO);
-	signal(SIGPIPE, SIG_DFL);
-	sigprocmask(SIG_SETMASK, &mask_before, NULL);
-	execvp(argv[0], argv);
-	dprintf(STDERR_FILENO, "wptrack: %s: %s\n", argv[0], strerror(errno));
-	_exit(127);
+	/* Our stdout is for what others read. */
+	become(argv, STDERR_FILENO, "wptrack: ");
 }
 
 /* @traced_root: 0 for a command that stops nothing. */
@@ -124,18 +131,13 @@ int wptrack_run_criu(struct wptrack_run *run, char *const argv[])
 	return child < 0 ? child : wait_for(run, child, run->root);
 }
 
-static void become(char *const argv[], int out)
+/* It cannot ask back. */
+static __attribute__((noreturn)) void answer_to(char *const argv[], int out)
 {
 	const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	dup2(null, STDIN_FILENO);
-	dup2(out, STDOUT_FILENO);
-	dup2(out, STDERR_FILENO);
-	signal(SIGPIPE, SIG_DFL);
-	sigprocmask(SIG_SETMASK, &mask_before, NULL);
-	execvp(argv[0], argv);
-	dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
-	_exit(127);
+	become(argv, out, "");
 }
 
 /* Up to the end, all but the beginning is dropped. Return: false when that does not come. */
@@ -170,7 +172,7 @@ int wptrack_run_question(char *const argv[], char *answer, size_t size)
 		return -errno;
 	child = fork();
 	if (!child)
-		become(argv, pipefd[1]);
+		answer_to(argv, pipefd[1]);
 	close(pipefd[1]);
 	if (child > 0 && !read_answer(pipefd[0], answer, size))
 		kill(child, SIGKILL);
