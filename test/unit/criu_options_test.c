@@ -37,7 +37,12 @@ static void long_options_are_found(void)
 	FOUND("shell-job", 'j', "(none)", (char *)"--shell-jobs");
 	FOUND("ghost-limit", 0, "4M", (char *)"--ghost-limit", (char *)"4M");
 	FOUND("ghost-limit", 0, "4M", (char *)"--ghost-limit=4M");
-	/* "--" alone abbreviates nothing. */
+	/* What is no option of criu's, or the value of another one. */
+	FOUND("shell-job", 'j', "", (char *)"--root", (char *)"/a", (char *)"--no-such-option", (char *)"b",
+	      (char *)"-j");
+	FOUND("root", 'r', "/b", (char *)"--root", (char *)"/a", (char *)"-r", (char *)"/b");
+	/* "--" alone abbreviates nothing, and ends criu's options. */
+	FOUND("shell-job", 'j', "(none)", (char *)"--", (char *)"-j");
 	FOUND("shell-job", 'j', "(none)", (char *)"--");
 }
 
@@ -51,7 +56,7 @@ static void the_last_one_counts(void)
 static void letters_are_found(void)
 {
 	FOUND("shell-job", 'j', "", (char *)"-j");
-	FOUND("shell-job", 'j', "v4", (char *)"-jv4");
+	FOUND("shell-job", 'j', "", (char *)"-jv4");
 	FOUND("file-locks", 'l', "", (char *)"-jl");
 	FOUND("libdir", 'L', "/a", (char *)"-L", (char *)"/a");
 	FOUND("libdir", 'L', "/a", (char *)"-L/a");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +10,12 @@
 #include "criu_options.h"
 #include "lib/cleanup.h"
 
-/* Short options that take a value: what follows is no option. */
-#define LETTERS_WITH_VALUE "tDorJWLMvx"
+/* criu's short options, as it gives them to getopt_long() itself; operands come where they stand. */
+#define LETTERS "-dSsRt:hD:o:v::x::Vr:jJ:lW:L:M:"
+
+/* Of the long option that is looked for; no letter. */
+#define FOUND	256
+#define NEGATED 257
 
 static int append(struct wptrack_criu_options *options, const char *text)
 {
@@ -110,47 +115,41 @@ void wptrack_criu_options_free(struct wptrack_criu_options *options)
 	*options = (struct wptrack_criu_options){ 0 };
 }
 
-/* Is @text "--name", an abbreviation of it, or that with "=value"? */
-static bool is_long(const char *text, const char *name, const char **ret_value)
+/* What an option has for a value; where it need not have one, an argument that is no option may be it. */
+static const char *value_of(int argc, char *const argv[])
 {
-	const size_t len = strcspn(text, "=");
-
-	if (strncmp(text, "--", 2) || len < 3 || strncmp(text + 2, name, len - 2))
-		return false;
-	*ret_value = text[len] ? text + len + 1 : NULL;
-	return true;
-}
-
-/* Is the letter among those of "-abc"? What follows it may be its value. */
-static bool is_short(const char *text, char letter, const char **ret_rest)
-{
-	if (!letter || text[0] != '-' || text[1] == '-')
-		return false;
-	for (text++; *text; text++) {
-		*ret_rest = text + 1;
-		if (*text == letter)
-			return true;
-		if (strchr(LETTERS_WITH_VALUE, *text))
-			return false;
-	}
-	return false;
+	if (optarg)
+		return optarg;
+	return optind < argc && argv[optind][0] != '-' ? argv[optind] : "";
 }
 
 const char *wptrack_criu_option(const struct wptrack_criu_options *options, const char *name, char letter)
 {
+	/* As getopt_long() wants it: the first is the program's name. */
+	char **argv WPTRACK_CLEANUP(wptrack_free_pointer) = calloc(options->nr + 2, sizeof(*argv));
+	const int argc = (int)options->nr + 1;
 	const char *found = NULL;
 	char negated[64];
+	const struct option table[] = {
+		{ name, optional_argument, NULL, FOUND },
+		{ negated, no_argument, NULL, NEGATED },
+		{ 0 },
+	};
+	int kind;
 
+	/* Nor is there memory for a criu then. */
+	if (!argv)
+		return NULL;
 	snprintf(negated, sizeof(negated), "no-%s", name);
-	for (size_t i = 0; i < options->nr; i++) {
-		const char *text = options->all[i], *value = NULL, *rest = NULL;
-		const char *next = i + 1 < options->nr && options->all[i + 1][0] != '-' ? options->all[i + 1] : "";
-
-		if (is_long(text, name, &value))
-			found = value ? value : next;
-		else if (is_short(text, letter, &rest))
-			found = *rest ? rest : next;
-		else if (strlen(text) > strlen("--no-") && is_long(text, negated, &value))
+	argv[0] = (char *)"criu";
+	for (size_t i = 0; i < options->nr; i++)
+		argv[i + 1] = options->all[i];
+	opterr = 0;
+	optind = 0;
+	while ((kind = getopt_long(argc, argv, LETTERS, table, NULL)) >= 0) {
+		if (kind == FOUND || (letter && kind == letter))
+			found = value_of(argc, argv);
+		else if (kind == NEGATED)
 			found = NULL;
 	}
 	return found;
