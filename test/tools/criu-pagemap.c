@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * criu-pagemap DIR PID START END: count the pages of a range in an images
- * directory: those that are in it, those left to the parent images, and those
- * that are in neither. Addresses are hexadecimal. "shmem" for PID counts all
- * shared memory of the directory together.
+ * directory: those that are in it, those left to the parent images, those that
+ * are in neither, and those of the first that a lazy restore may fetch later.
+ * Addresses are hexadecimal. "shmem" for PID counts all shared memory of the
+ * directory together.
  *
  * criu-pagemap DIR PID --check FILE: compare with what FILE expects. Its lines
  * are "NAME START END WANT" with WANT one of
@@ -33,13 +34,14 @@
 #define PAGE	      4096ull
 #define SIZE_MAX_OK   (1u << 20)
 
-/* As CRIU has them: PE_PARENT, PE_PRESENT. */
+/* As CRIU has them: PE_PARENT, PE_LAZY, PE_PRESENT. */
 #define IN_PARENT 1u
+#define LAZY	  2u
 #define PRESENT	  4u
 
 struct range {
 	uint64_t start, end;
-	bool in_parent;
+	bool in_parent, lazy;
 };
 
 struct pagemap {
@@ -48,7 +50,7 @@ struct pagemap {
 };
 
 struct count {
-	uint64_t present, parent, absent;
+	uint64_t present, parent, absent, lazy;
 };
 
 static int fail(const char *path, const char *why)
@@ -94,6 +96,7 @@ static int add_entry(struct pagemap *map, const PagemapEntry *e)
 		.start = e->vaddr,
 		.end = e->vaddr + nr * PAGE,
 		.in_parent = flags & IN_PARENT,
+		.lazy = flags & LAZY,
 	};
 	return 0;
 }
@@ -152,6 +155,8 @@ static struct count count_pages(const struct pagemap *map, uint64_t start, uint6
 			c.parent += (to - from) / PAGE;
 		else
 			c.present += (to - from) / PAGE;
+		if (r->lazy)
+			c.lazy += (to - from) / PAGE;
 	}
 	c.absent = (end - start) / PAGE - c.present - c.parent;
 	return c;
@@ -243,7 +248,8 @@ int main(int argc, char **argv)
 		ret = check(&map, argv[4]);
 	} else {
 		c = count_pages(&map, strtoull(argv[3], NULL, 16), strtoull(argv[4], NULL, 16));
-		printf("present %" PRIu64 "\nparent %" PRIu64 "\nabsent %" PRIu64 "\n", c.present, c.parent, c.absent);
+		printf("present %" PRIu64 "\nparent %" PRIu64 "\nabsent %" PRIu64 "\nlazy %" PRIu64 "\n", c.present,
+		       c.parent, c.absent, c.lazy);
 	}
 	free(map.ranges);
 	return ret < 0 ? 2 : ret;
