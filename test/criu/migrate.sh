@@ -107,7 +107,7 @@ tree() {
 predicted() {
 	local left written
 
-	start_tracked pagekeeper 1 --mib 64 --rate 20000
+	start_tracked pagekeeper 1 --mib 64 --rate 6000
 	migrate --json --downtime 1 --force
 	ends_with 0
 	says "dumping, as --force is given"
