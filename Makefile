@@ -139,6 +139,9 @@ check: ## all tests (root, long)
 	$(Q)$(MAKE) tests
 	$(Q)$(RUN_CHECKS) $(CHECK_CRIU) $(CHECK_UNIT) $(CHECK_KERNEL) $(CHECK_FUZZ) $(CHECK_TORTURE) $(CHECK_ZDTM)
 
+check-quick: tests ## for each commit: unit and kernel tests, and some minutes of the others (root)
+	$(Q)$(RUN_CHECKS) $(CHECK_QUICK) $(CHECK_UNIT) $(CHECK_KERNEL)
+
 check-unit: $(UNIT_BIN) $(KEEPER) ## unit tests: our C code without CRIU
 	$(Q)$(RUN_CHECKS) $(CHECK_UNIT)
 
@@ -204,6 +207,9 @@ ALONE_TESTS	= $(patsubst %,test/criu/%.sh,refusals sanitizers interrupted)
 CRIU_TESTS	= $(LONG_TESTS) $(filter-out $(LONG_TESTS) $(ALONE_TESTS),$(wildcard test/criu/*.sh))
 CHECK_UNIT	= --beside --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) scripts/layout-check.sh $(UNIT_BIN)
 CHECK_KERNEL	= --beside --timeout=300 --may-skip $(KERNEL_BIN)
+# What most mistakes show in, and is quick: chains, what breaks them, what is unseen, the keeper, the command.
+QUICK_TESTS	= $(patsubst %,test/criu/%.sh,chain broken-chain unseen parents keeper check vma-flags libdir usage rpc)
+CHECK_QUICK	= --beside --timeout=300 --may-skip $(QUICK_TESTS)
 CHECK_CRIU	= --beside --timeout=900 --may-skip $(CRIU_TESTS) --alone $(ALONE_TESTS)
 CHECK_FUZZ	= --beside --timeout=300 --no-skip test/fuzz/run.sh
 CHECK_TORTURE	= --alone --timeout=600 --may-skip test/torture/torture.sh
@@ -235,7 +241,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-unit check-kernel check-criu patches-check check-controls check-kernels fuzz torture zdtm zdtm-all bench bench-kernels bench-sparse demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-quick check-unit check-kernel check-criu patches-check check-controls check-kernels fuzz torture zdtm zdtm-all bench bench-kernels bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------
