@@ -5,7 +5,8 @@
 #
 #   KERNELS="6.1 6.12 7.2 7.3"   scripts/kernels-fetch.sh knows these
 #   TESTS="kernel chain ..."     test/kernels/guest.sh says what can be named
-#   WRITE_DOCS=1                 write docs/kernels.md, of all results in BUILD/kernels/results; with KERNELS=" " that alone
+#   WRITE_DOCS=1                 write docs/kernels.md, of all results in BUILD/kernels/results; with KERNELS=" " that alone.
+#                                A test that has no result there keeps its line, if that is of the same release
 #   BUILD=dir                    what is built, and where kernels and results go
 #
 # Prints a line for each test of each kernel, and those that failed.
@@ -19,6 +20,7 @@ all_tests="kernel check pins races chain live decisions before-stop unseen vma-f
 read -ra kernels <<<"${KERNELS:-$all_kernels}"
 read -ra tests <<<"${TESTS:-$all_tests}"
 dir=$BUILD/kernels
+docs=$top/docs/kernels.md
 failed=0
 
 die()
@@ -105,6 +107,17 @@ all_and_more()
 	} | awk '!seen[$0]++'
 }
 
+# section KERNEL: what the document has of the series so far. row RELEASE TEST: its line for a test.
+section()
+{
+	awk -v head="## Linux $1." '/^## Linux / { on = index($0, head) == 1 } on' "$docs"
+}
+
+row()
+{
+	awk -v head="## Linux $1" -v row="| $2 |" '/^## Linux / { on = $0 == head } on && index($0, row) == 1' "$docs"
+}
+
 # table KERNEL
 table()
 {
@@ -125,7 +138,7 @@ table()
 			printf '| %s | %d | %d | %d | %s | %s |\n' "$test" "$(lines PASS "$log")" "$(lines FAIL "$log")" "$(lines SKIP "$log")" \
 				"$(sed -n 's/^ended: [0-9]* //p' "$log")" "$(remarks "$log")"
 		else
-			printf '| %s | | | | not run | |\n' "$test"
+			row "$(fact release "$1")" "$test" | grep . || printf '| %s | | | | not run | |\n' "$test"
 		fi
 	done
 }
@@ -136,7 +149,11 @@ write_docs()
 
 	cat "$top/test/kernels/kernels.md"
 	for kernel in $(printf '%s\n' $all_kernels | sort -V); do
-		[ ! -f "$(file_of "$kernel" facts)" ] || table "$kernel"
+		if [ -f "$(file_of "$kernel" facts)" ]; then
+			table "$kernel"
+		elif section "$kernel" | grep -q .; then
+			printf '\n%s\n' "$(section "$kernel")"
+		fi
 	done
 }
 
@@ -151,6 +168,6 @@ for kernel in "${kernels[@]}"; do
 	done
 done
 if [ -n "${WRITE_DOCS:-}" ]; then
-	write_docs >"$top/docs/kernels.md"
+	write_docs >"$dir/kernels.md" && cp "$dir/kernels.md" "$docs"
 fi
 exit "$failed"

@@ -294,6 +294,35 @@ blocks_are_known() {
 	[ "$found" -ge "${#RUN_BLOCKS[@]}" ] || die "only $found blocks were found"
 }
 
+# write_kernels: docs/kernels.md of what results there are below $T/top/build.
+write_kernels() {
+	KERNELS=" " WRITE_DOCS=1 BUILD=$T/top/build bash "$T/top/scripts/kernels.sh" >"$T/out" 2>&1 || die "$(tail -n 3 "$T/out")"
+}
+
+# A test that was not run again keeps its line, another result replaces it.
+kernels_table() {
+	local table=$T/top/docs/kernels.md dir=$T/top/build/kernels release
+
+	mkdir -p "$T/top/test" "$T/top/docs" "$dir/6.12" "$dir/results/6.12" && cp -a "$TOP/scripts" "$T/top/" &&
+		cp -a "$TOP/test/kernels" "$T/top/test/" && cp "$TOP/docs/kernels.md" "$table" || die "copy"
+	write_kernels
+	cmp -s "$table" "$TOP/docs/kernels.md" || die "without results the table changes: $(diff "$table" "$TOP/docs/kernels.md" | head -n 3)"
+	release=$(sed -n 's/^## Linux \(6\.12\..*\)/\1/p' "$table")
+	[ -n "$release" ] || die "there is no 6.12 in the table"
+	echo trixie >"$dir/6.12/suite"
+	echo "release: $release" >"$dir/results/6.12/facts.log"
+	printf 'PASS a\nPASS b\nended: 0 after 7 s on 2000-01-01\n' >"$dir/results/6.12/chain.log"
+	write_kernels
+	grep -qxF '| chain | 2 | 0 | 0 | after 7 s on 2000-01-01 |  |' "$table" || die "a new result is not in the table"
+	diff <(grep '^| [a-z]' "$table") <(grep '^| [a-z]' "$TOP/docs/kernels.md") | grep '^[<>]' >"$T/changed"
+	[ "$(wc -l <"$T/changed")" = 2 ] || die "more than one line changes: $(head -n 3 "$T/changed")"
+	sed -i 's/^release: .*/release: 6.12.0-another/' "$dir/results/6.12/facts.log"
+	write_kernels
+	sed -n '/^## Linux 6.12.0-another/,/^## Linux 7/p' "$table" | grep -q '^| kernel | | | | not run' ||
+		die "lines of another release are kept"
+}
+
+run_anywhere the_table_of_kernels_keeps_what_was_not_run_again kernels_table
 run_anywhere the_readme_is_short_and_so_are_its_sentences short_readme
 run_anywhere the_picture_is_what_the_script_draws picture
 run_anywhere what_the_documents_name_is_there paths_are_there
