@@ -187,8 +187,8 @@ check-kernels: ## tests under other kernels, emulated, KERNELS="6.1 6.12 7.2 7.3
 	$(Q)$(MAKE) tests
 	$(Q)$(TEST_ENV) KERNELS=$(call squote,$(KERNELS)) TESTS=$(call squote,$(TESTS)) WRITE_DOCS=$(WRITE_DOCS) scripts/kernels.sh
 
-patches-check: ## the series fits, and builds after every patch (long)
-	$(Q)BUILD=$(abspath $(BUILD)) CC=$(call squote,$(CC)) scripts/patches-check.sh
+patches-check: ## the series fits, and builds after every patch (long); with CRIU_SRC=dir: which patches apply to that tree
+	$(Q)CRIU_SRC=$(call squote,$(CRIU_SRC)) BUILD=$(abspath $(BUILD)) CC=$(call squote,$(CC)) scripts/patches-check.sh
 
 demo: ## show it on a running program, WORKLOAD=asan|msan|tsan|plain (root)
 	$(Q)scripts/deps.sh

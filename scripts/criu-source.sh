@@ -6,6 +6,7 @@
 #   criu-source.sh fetch DLDIR      leave the checked release tarball in DLDIR
 #   criu-source.sh tree DLDIR DIR   leave a pristine tree in DIR, fetching if need be
 #   criu-source.sh patch DIR        apply criu-patches/*.patch to DIR
+#   criu-source.sh release DIR      say which release the tree DIR is of
 #
 # With CRIU_SRC=<tree> in the environment, `tree` copies that tree (and only
 # reads it) in place of the tarball. No archive host is named here: the address
@@ -107,15 +108,20 @@ cmd_fetch()
 	rm -rf "$work"
 }
 
+cmd_release()
+{
+	[ -f "$1/Makefile.versions" ] || die "CRIU_SRC=$1 is no CRIU source tree: it has no Makefile.versions"
+	# shellcheck disable=SC2016 # make expands it
+	printf 'include %s\nprint:\n\t@echo $(CRIU_VERSION)\n' "$1/Makefile.versions" |
+		env -u MAKEFLAGS -u MAKELEVEL make -s -f - print
+}
+
 # copy_own_tree SRC DIR: a tree as released, whatever was built in SRC.
 copy_own_tree()
 {
 	local release
 
-	[ -f "$1/Makefile.versions" ] || die "CRIU_SRC=$1 is no CRIU source tree: it has no Makefile.versions"
-	# shellcheck disable=SC2016 # make expands it
-	release=$(printf 'include %s\nprint:\n\t@echo $(CRIU_VERSION)\n' "$1/Makefile.versions" |
-		env -u MAKEFLAGS -u MAKELEVEL make -s -f - print)
+	release=$(cmd_release "$1") || exit 1
 	[ "$release" = "$(base version)" ] ||
 		die "CRIU_SRC=$1 is CRIU $release, the patches are for CRIU $(base version)"
 	tar -C "$1" --exclude=./.git -cf - . | tar -C "$2" -xf -
@@ -156,5 +162,6 @@ case "${1:-} $#" in
 "fetch 2") cmd_fetch "$2" ;;
 "tree 3") cmd_tree "$2" "$3" ;;
 "patch 2") cmd_patch "$2" ;;
-*) die "usage: criu-source.sh fetch DLDIR | tree DLDIR DIR | patch DIR" ;;
+"release 2") cmd_release "$2" ;;
+*) die "usage: criu-source.sh fetch DLDIR | tree DLDIR DIR | patch DIR | release DIR" ;;
 esac

@@ -4,6 +4,11 @@
 # Checks criu-patches/: the form of each patch, that the series fits its base to
 # the line, that CRIU builds after every patch of it, and that CRIU learns
 # nothing of userfaultfd. Works in $BUILD/patches-check.
+#
+# With CRIU_SRC=<tree> in the environment, it only says which patches apply to
+# that tree, of whatever release, one after another. The tree is only read: what
+# the patches touch is copied. One that does not apply is left out, so what
+# builds upon it may not apply either.
 set -euo pipefail
 export LC_ALL=C
 
@@ -138,6 +143,77 @@ check_fields()
 	done < <("$top/scripts/proto-numbers.sh" "$work/base" "$tree")
 }
 
+# copy_touched SRC PATCH...: the files that the patches touch, as far as SRC has them, to $tree.
+copy_touched()
+{
+	local src=$1 file
+
+	mkdir -p "$tree"
+	while IFS= read -r file; do
+		[ -f "$src/$file" ] || continue
+		mkdir -p "$tree/$(dirname "$file")"
+		cp -L "$src/$file" "$tree/$file"
+	done < <(sed -nE 's,^(---|\+\+\+) [ab]/,,p' "${@:2}" | sort -u)
+}
+
+# try PATCH OPTION...: what patch(1) would say. Nothing is changed.
+try()
+{
+	patch -d "$tree" -p1 --force --dry-run "${@:2}" <"$1"
+}
+
+# failed_files: from what patch(1) has said, the files that a patch does not fit.
+failed_files()
+{
+	awk '/^checking file / { file = $3 }
+	     /^The next patch would create the file / { file = $8; sub(/,$/, "", file) }
+	     # One that it could not find, quoted from the patch
+	     /^\|\+\+\+ / { file = substr($2, 3) " is not there" }
+	     /^The next patch would create|^\|\+\+\+ |^Hunk .* FAILED/ {
+		if (!seen[file]++)
+			all = all (all == "" ? "" : ", ") file
+	     }
+	     END { print all }'
+}
+
+# fit PATCH: apply it to $tree if that can be done, and say so; 0 to the letter, 1 nearly, 2 not at all.
+fit()
+{
+	local name=${1##*/} out status=0
+
+	# This first: what is added between lines that come again below can be added a second time.
+	if try "$1" -F0 --reverse >/dev/null; then
+		printf '%s: does not apply, it is there already\n' "$name"
+		return 2
+	elif try "$1" -F0 >/dev/null; then
+		printf '%s: applies\n' "$name"
+	elif out=$(try "$1"); then
+		printf '%s: applies with fuzz\n' "$name"
+		status=1
+	else
+		printf '%s: does not apply: %s\n' "$name" "$(failed_files <<<"$out")"
+		return 2
+	fi
+	patch -d "$tree" -p1 --force --no-backup-if-mismatch <"$1" >/dev/null
+	return "$status"
+}
+
+# fit_all SRC PATCH...
+fit_all()
+{
+	local src=$1 release file status count=(0 0 0)
+
+	release=$("$top/scripts/criu-source.sh" release "$src") || exit 1
+	copy_touched "$@"
+	for file in "${@:2}"; do
+		status=0
+		fit "$file" || status=$?
+		count[status]=$((count[status] + 1))
+	done
+	echo "patches-check: of $(($# - 1)) patches ${count[0]} apply to $src (CRIU $release), ${count[1]} with fuzz, ${count[2]} not"
+	[ "${count[2]}" = 0 ]
+}
+
 main()
 {
 	local patches=("$top"/criu-patches/*.patch) file last=''
@@ -149,6 +225,10 @@ main()
 	echo 'ref: refs/heads/none' >"$work/no-git/HEAD"
 	export GIT_DIR=$work/no-git
 
+	if [ -n "${CRIU_SRC:-}" ]; then
+		fit_all "$CRIU_SRC" "${patches[@]}"
+		return
+	fi
 	"$top/scripts/criu-source.sh" tree "$build/dl" "$work/base"
 	cp -a "$work/base" "$tree"
 	check_numbers "${patches[@]}"
