@@ -110,6 +110,8 @@ umem_of_a_stranger() {
 # Others' sockets are no reason to give up what is proven of this program.
 beside_a_umem() {
 	start_umem
+	# Or both answer to the next one's requests.
+	mv "$CTL" "$CTL.umem" || die "mv"
 	dumped_chain pagekeeper 1 "$MODE" "$MODE" --
 	quit_program
 }
