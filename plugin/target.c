@@ -177,7 +177,7 @@ static int take_known(struct wptrack_round *round, struct wptrack_target *target
 	if (err)
 		return err;
 
-	if (!wptrack_vmas_memory_lives(target)) {
+	if (wptrack_uffd_memory_is_gone(target->uffd)) {
 		close(target->uffd);
 		target->uffd = -1;
 		return -ENOENT;

@@ -116,8 +116,6 @@ int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final,
 
 /* In vmas.c: register the mappings of a task, and mark those that are tracked. Return: 0 or -errno. */
 int wptrack_vmas_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);
-/* Is the memory that the userfaultfd belongs to still anybody's? */
-bool wptrack_vmas_memory_lives(const struct wptrack_target *target);
 
 /* In running.c: what can be done to a task that runs, whose mappings may change at any time. */
 int wptrack_running_register(struct wptrack_target *target, struct wptrack_vma *vma);

@@ -7,7 +7,6 @@
 #include "criu.h"
 
 #include "lib/controls.h"
-#include "lib/page.h"
 #include "lib/sys_pagemap.h"
 #include "lib/sys_uffd.h"
 #include "track.h"
@@ -20,12 +19,6 @@
  * mappings; the kernel allows 65530 of them by default.
  */
 #define MAX_REGISTERED_VMAS 32768
-
-/* The lowest page is never mapped by anyone who matters here: this changes nothing. */
-bool wptrack_vmas_memory_lives(const struct wptrack_target *target)
-{
-	return wptrack_uffd_unprotect(target->uffd, wptrack_page_bytes(), 2 * wptrack_page_bytes()) != -ESRCH;
-}
 
 static enum wptrack_refusal refusal_of_kind(enum cr_mem_track_kind kind)
 {
@@ -51,7 +44,7 @@ static bool is_refusal(int err)
 static void break_round(struct wptrack_round *round, struct wptrack_target *target, const struct wptrack_vma *vma,
 			int err)
 {
-	if (!wptrack_vmas_memory_lives(target)) {
+	if (wptrack_uffd_memory_is_gone(target->uffd)) {
 		target->gone = true;
 		return;
 	}

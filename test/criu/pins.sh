@@ -44,6 +44,16 @@ written_by_a_ring() {
 	quit_program
 }
 
+# ends_right: the round has left pages to its parent, and what is dumped on top of it is restored as it was.
+ends_right() {
+	assert_some_left
+	one_step
+	final_dump
+	restore
+	ctl verify >"$T/verified" || die "wrong after the restore: $(cat "$T/verified")"
+	quit_program
+}
+
 # Where the kernel tells of pins by its counts alone, others may keep it from telling.
 given_up() {
 	start_tracked pinned 1
@@ -57,12 +67,7 @@ given_up() {
 	one_step
 	wait_for 20 machine_has_no_pins || skip "something else on this machine is pinned"
 	pre_dump --pre-dump-mode "$MODE"
-	assert_some_left
-	one_step
-	final_dump
-	restore
-	ctl verify >"$T/verified" || die "wrong after the restore: $(cat "$T/verified")"
-	quit_program
+	ends_right
 }
 
 # Nothing has to be given up where there is nothing, whatever else on the machine is pinned.
@@ -95,12 +100,7 @@ umem_rounds() {
 	one_step
 	wait_for 20 machine_has_no_pins || skip "something else on this machine is pinned"
 	pre_dump --pre-dump-mode "$MODE"
-	assert_some_left
-	one_step
-	final_dump
-	restore
-	ctl verify >"$T/verified" || die "wrong after the restore: $(cat "$T/verified")"
-	quit_program
+	ends_right
 }
 
 umem_of_a_stranger() {
