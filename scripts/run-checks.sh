@@ -3,7 +3,7 @@
 #
 # Runs test programs, shows what they print and counts it.
 #
-#   run-checks.sh [--timeout=SECONDS] [--no-skip|--may-skip] [--beside|--alone] PROGRAM...
+#   run-checks.sh [--timeout=SECONDS] [--no-skip|--may-skip] [--beside|--alone] [--shards=N] PROGRAM...
 #
 # Options hold for the programs after them. A program prints a line
 # "PASS name", "FAIL name: why" or "SKIP name: why" for each of its tests. One
@@ -12,14 +12,15 @@
 #
 # Programs after --beside run $JOBS at a time, and what each prints comes when it ends: in pid, mount, IPC and
 # network namespaces of its own, with a /run of its own, where we may make them. Those after --alone (the default)
-# have the machine for themselves, when all before them have ended.
+# have the machine for themselves, when all before them have ended. After --shards=N each program is run N times, with
+# SHARD=1/N to SHARD=N/N in its environment: each runs its share of its tests (test/lib.sh).
 #
 # The last line counts; the exit code is 0 only if something passed and nothing failed.
 set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 passed=0 failed=0 skipped=0
-limit=600 skip_ok=yes
+limit=600 skip_ok=yes shards=1
 JOBS=${JOBS:-$((2 * $(nproc)))}
 # Time limits are for a machine of usual speed.
 TIME_SCALE=${TIME_SCALE:-$("$here/time-scale.sh")}
@@ -35,7 +36,7 @@ stop()
 
 	# timeout(1) passes it on to the program's process group.
 	for pid in "${!program_of[@]}"; do
-		kill -TERM "$pid" 2>/dev/null
+		pkill -TERM -P "$pid"
 	done
 	exit 130
 }
@@ -62,8 +63,16 @@ start()
 
 	shift 2
 	LOG=$logs/$((++started))
-	TIME_SCALE=$scale timeout --kill-after=10 "$time" "$@" </dev/null >"$LOG" 2>&1 &
+	{
+		export SHARD=$shard/$shards
+		# stop() ends the program, and with it this.
+		trap : INT TERM HUP
+		# What time(1) would say, for the program and what it waited for; a command after it would change the exit code.
+		TIMEFORMAT='%U + %S'
+		time TIME_SCALE=$scale timeout --kill-after=10 "$time" "$@" </dev/null >"$LOG" 2>&1
+	} 2>"$LOG.cpu" &
 	PID=$!
+	[ "$shards" = 1 ] || program="$program, shard $shard of $shards"
 	program_of[$PID]=$program log_of[$PID]=$LOG skip_of[$PID]=$skip_ok began_of[$PID]=$SECONDS
 }
 started=0
@@ -71,6 +80,12 @@ started=0
 lines()
 {
 	grep -c "^$1 " "$2"
+}
+
+# cpu_of LOG: seconds that the program and those it waited for had a processor.
+cpu_of()
+{
+	awk '{ s = $1 + $3 } END { printf "%.0f", s }' "$1.cpu"
 }
 
 # judge PID STATUS: count what a program has printed that has ended.
@@ -97,7 +112,7 @@ judge()
 	if [ "$skip" != 0 ] && [ "${skip_of[$1]}" = no ]; then
 		fail "$name" "$skip tests skipped that run everywhere"
 	fi
-	echo "$name: $((SECONDS - ${began_of[$1]})) s"
+	echo "$name: $((SECONDS - ${began_of[$1]})) s, of the processors $(cpu_of "$log") s"
 	unset "program_of[$1]" "log_of[$1]" "skip_of[$1]" "began_of[$1]"
 }
 
@@ -142,7 +157,8 @@ for arg; do
 	--may-skip) skip_ok=yes ;;
 	--beside) how=run_beside ;;
 	--alone) how=run_alone ;;
-	*) "$how" "$arg" ;;
+	--shards=*) shards=${arg#*=} ;;
+	*) for ((shard = 1; shard <= shards; shard++)); do "$how" "$arg"; done ;;
 	esac
 done
 wait_until 0

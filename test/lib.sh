@@ -26,7 +26,8 @@ SLACK_PERCENT=2
 SLACK_PAGES=64
 
 FAILED=0
-# Behaviours that ONLY has let run.
+# Behaviours there are, and those that ONLY and SHARD have let run.
+BEHAVIOURS=0
 RAN=0
 
 # exec_under_reaper "$@": start the calling script again below the reaper.
@@ -77,15 +78,19 @@ is_gone() {
 	[ ! -e "/proc/$1" ]
 }
 
+# is_of_session SID STAT: by a /proc/PID/stat. Fields after the command name: state ppid pgrp session.
+is_of_session() {
+	local line
+
+	{ IFS= read -r line <"$2"; } 2>/dev/null && [[ ${line##*) } =~ ^[A-Z]\ [0-9]+\ [0-9]+\ "$1"\  ]]
+}
+
 # session_pids SID: the processes of a session, threads not counted.
 session_pids() {
-	local stat rest
+	local stat
 
 	for stat in /proc/[0-9]*/stat; do
-		{ IFS= read -r rest <"$stat"; } 2>/dev/null || continue
-		# Fields after the command name: state ppid pgrp session.
-		read -r _ _ _ rest _ <<<"${rest##*) }"
-		if [ "$rest" = "$1" ]; then
+		if is_of_session "$1" "$stat"; then
 			stat=${stat#/proc/}
 			echo "${stat%/stat}"
 		fi
@@ -93,7 +98,11 @@ session_pids() {
 }
 
 session_is_gone() {
-	[ -z "$(session_pids "$1")" ]
+	local stat
+
+	for stat in /proc/[0-9]*/stat; do
+		! is_of_session "$1" "$stat" || return 1
+	done
 }
 
 # close_inherited: what the caller of the tests left open is not to be dumped.
@@ -122,11 +131,7 @@ start_program() {
 }
 
 own_session() {
-	local rest
-
-	{ IFS= read -r rest <"/proc/$1/stat"; } 2>/dev/null || return 1
-	read -r _ _ _ rest _ <<<"${rest##*) }"
-	[ "$rest" = "$1" ]
+	is_of_session "$1" "/proc/$1/stat"
 }
 
 # start_tracked PROGRAM PROCESSES [OPTION...]: start a program of PROGRAMS (usually where it has been built) with a
@@ -274,7 +279,7 @@ keeper_pid() {
 }
 
 keeper_is_gone() {
-	[ -z "$(keeper_pid)" ] && [ ! -e "$WPTRACK_RUN_DIR" ]
+	[ ! -e "$WPTRACK_RUN_DIR" ] && [ -z "$(keeper_pid)" ]
 }
 
 # ---------------------------------------------------------------- criu
@@ -536,10 +541,13 @@ run_anywhere() {
 	run_test "$@"
 }
 
-# run_test NAME FUNCTION: one behaviour, unless ONLY is a regular expression that does not match its name.
+# run_test NAME FUNCTION: one behaviour, unless ONLY is a regular expression that does not match its name, or SHARD
+# ("2/3": every third one, from the second on) leaves it to another run.
 run_test() {
-	local name=$1 why="" rc
+	local name=$1 why="" rc part=${SHARD:-1/1}
 
+	BEHAVIOURS=$((BEHAVIOURS + 1))
+	[ $(((BEHAVIOURS - 1) % ${part#*/} + 1)) = "${part%/*}" ] || return 0
 	[[ $name =~ ${ONLY:-} ]] || return 0
 	RAN=$((RAN + 1))
 	[ -n "${LACKS+known}" ] || LACKS=$(kernel_lacks)

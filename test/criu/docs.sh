@@ -111,7 +111,7 @@ short_readme() {
 	local long
 
 	[ "$(wc -l <"$TOP/README.md")" -le 110 ] || die "README.md has $(wc -l <"$TOP/README.md") lines, more than 110"
-	long=$("$COMMANDS" sentences 24 "$TOP/README.md" "$TOP"/docs/{limits,live,containers}.md) || die "sentences"
+	long=$("$COMMANDS" sentences 24 "$TOP/README.md" "$TOP"/docs/{limits,live,containers,design,decisions}.md) || die "sentences"
 	[ -z "$long" ] || die "a sentence of 25 words or more: $(head -n 1 <<<"$long")"
 }
 

@@ -14,7 +14,7 @@ INJECT_SO=$TEST_BIN/inject.so
 POINTS=$(mktemp "${TMPDIR:-/tmp}/wptrack-points.XXXXXX")
 trap 'rm -f "$POINTS"' EXIT
 
-# Pages a second, so that some of the 1024 are left when a round takes seconds to begin.
+# Pages a second; half of the 1024 are never written again, so that some are left however long a round takes.
 RATE=$((500 / (TIME_SCALE < 5 ? TIME_SCALE : 5)))
 
 # plain_round NAME [OPTION...]: a pre-dump into a directory of that name.
@@ -102,7 +102,7 @@ at_each() {
 	[ -f "$INJECT_SO" ] || die "$INJECT_SO is missing: build it first (make)"
 	[ -z "${FAULTS_ALL:-}" ] || stride=1
 	[ "$action" != kill ] || killed=yes
-	start_tracked pagekeeper 1 --mib 4 --rate "$RATE"
+	start_tracked pagekeeper 1 --mib 4 --working-set 2 --rate "$RATE"
 	wait_for 5 runs
 	plain_round base || die "pre-dump: $(log_errors "$DIR/pre-dump.log")"
 	BEFORE=$(what_it_has "$killed")

@@ -88,7 +88,7 @@ struct worker {
 };
 
 static struct {
-	unsigned long mib, rate, threads, children;
+	unsigned long mib, working_set, rate, threads, children; /* working_set: MiB, 0: all */
 	bool spin;
 	const char *control, *direct;
 } opt = { .mib = 256, .threads = 1 };
@@ -214,12 +214,20 @@ static uint32_t allocator_pages(const struct block *b)
 #endif
 }
 
+/* How many entries of a worker are written to, once it is set up. */
+static uint32_t working_set(const struct worker *w)
+{
+	uint32_t pages = (uint32_t)(opt.working_set * 256 / opt.threads);
+
+	return pages && pages < w->nr_entries ? pages : w->nr_entries;
+}
+
 /* Free a small block and allocate one in its stead. */
 static void churn(struct worker *w)
 {
 	struct block *b = &w->block[next_random(&w->rng) % w->nr_blocks];
 
-	if (b->pages > CHURN_PAGES)
+	if (b->pages > CHURN_PAGES || b->first >= working_set(w))
 		return;
 	count(atomic_load(&ctl->epoch) % CONTROL_EPOCHS, allocator_pages(b));
 	free(b->raw);
@@ -294,7 +302,7 @@ static void write_some(struct worker *w, uint64_t *credit)
 {
 	*credit += opt.rate * (uint64_t)TICK_NS / opt.threads;
 	for (; *credit >= 1000000000ull; *credit -= 1000000000ull) {
-		write_page(w, (uint32_t)(next_random(&w->rng) % w->nr_entries));
+		write_page(w, (uint32_t)(next_random(&w->rng) % working_set(w)));
 		if (w->writes % CHURN_EVERY == 0)
 			churn(w);
 	}
@@ -487,7 +495,8 @@ static void parse_options(int argc, char **argv)
 		{ "mib", required_argument, NULL, 'm' },      { "control", required_argument, NULL, 'c' },
 		{ "rate", required_argument, NULL, 'r' },     { "threads", required_argument, NULL, 't' },
 		{ "children", required_argument, NULL, 'k' }, { "spin", no_argument, NULL, 's' },
-		{ "direct", required_argument, NULL, 'd' },   { NULL, 0, NULL, 0 },
+		{ "direct", required_argument, NULL, 'd' },   { "working-set", required_argument, NULL, 'w' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int o;
 
@@ -495,6 +504,8 @@ static void parse_options(int argc, char **argv)
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (o == 'm')
 			opt.mib = parse_number(optarg, 1, 65536);
+		else if (o == 'w')
+			opt.working_set = parse_number(optarg, 1, 65536);
 		else if (o == 'c')
 			opt.control = optarg;
 		else if (o == 'r')
@@ -508,8 +519,8 @@ static void parse_options(int argc, char **argv)
 		else if (o == 'd')
 			opt.direct = optarg;
 		else
-			die("usage: pagekeeper --control FILE [--mib N] [--rate PAGES] [--threads N] [--children N] "
-			    "[--spin] [--direct FILE]");
+			die("usage: pagekeeper --control FILE [--mib N] [--working-set MIB] [--rate PAGES] [--threads N] "
+			    "[--children N] [--spin] [--direct FILE]");
 	}
 	if (!opt.control)
 		die("--control FILE is missing");
