@@ -199,12 +199,13 @@ RUN_CHECKS_ONLY	= scripts/run-checks.sh
 RUN_CHECKS	= $(TEST_ENV) $(RUN_CHECKS_ONLY)
 TEST_ENV	= env -u MAKEFLAGS -u MAKELEVEL BUILD=$(abspath $(BUILD)) WPTRACK_KEEPER=$(abspath $(KEEPER))
 # What a unit test asks for, root has.
-# What takes longest begins first.
-LONG_TESTS	= $(patsubst %,test/criu/%.sh,decisions live limits content preflight migrate)
-# Kernel threads are seen outside of namespaces only; how many pages are populated depends on who else wants huge ones;
-# and what comes at each of hundreds of points takes longer than others can wait when it is not alone.
-ALONE_TESTS	= $(patsubst %,test/criu/%.sh,refusals sanitizers interrupted)
-CRIU_TESTS	= $(LONG_TESTS) $(filter-out $(LONG_TESTS) $(ALONE_TESTS),$(wildcard test/criu/*.sh))
+# What takes longest begins first, in shards: on two cores nothing is to go on alone for minutes in the end.
+SHARDED_TESTS	= $(patsubst %,test/criu/%.sh,interrupted sanitizers decisions live)
+LONG_TESTS	= $(patsubst %,test/criu/%.sh,limits content preflight migrate races)
+# Kernel threads are seen outside of namespaces only.
+ALONE_TESTS	= test/criu/refusals.sh
+CRIU_TESTS	= --shards=4 $(SHARDED_TESTS) --shards=1 $(LONG_TESTS) \
+		  $(filter-out $(SHARDED_TESTS) $(LONG_TESTS) $(ALONE_TESTS),$(wildcard test/criu/*.sh))
 CHECK_UNIT	= --beside --timeout=60 $(if $(filter 0,$(shell id -u)),--no-skip,--may-skip) scripts/layout-check.sh $(UNIT_BIN)
 CHECK_KERNEL	= --beside --timeout=300 --may-skip $(KERNEL_BIN)
 # What most mistakes show in, and is quick: chains, what breaks them, what is unseen, the keeper, the command.

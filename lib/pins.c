@@ -26,6 +26,7 @@
 static bool vmpin_is_whole;
 /* The kernel's mark on a memory of which a page has been pinned; 0: not known. */
 static uint64_t pinned_once;
+static bool mark_was_tried;
 
 /* Is this memory of ours pinned as by a device? An io_uring holds it until it is closed. */
 static int register_with_ring(void *page)
@@ -243,18 +244,23 @@ static bool machine_has_no_pins(void)
 	return false;
 }
 
-const char *wptrack_pins_start(void)
+/* Get at the kernel's mark, by which what VmPin does not count is told. That takes some 20 ms. */
+static void learn_mark(void)
 {
-	vmpin_is_whole = pretend_uncounted() ? wptrack_control("trust-vmpin") : try_vmpin();
-	/* The mark is needed only for what VmPin does not count. */
-	if (vmpin_is_whole && machine_has_no_pins())
-		return "VmPin";
-
+	mark_was_tried = true;
 	if (!wptrack_control("pins-by-machine") && !wptrack_control("pins-unproven") && !wptrack_mm_flags_open() &&
 	    !pinned_once)
 		pinned_once = learn_pinned_once();
+}
+
+const char *wptrack_pins_start(void)
+{
+	vmpin_is_whole = pretend_uncounted() ? wptrack_control("trust-vmpin") : try_vmpin();
+	/* Few have what it does not count: then the mark is learned. */
 	if (vmpin_is_whole)
 		return "VmPin";
+
+	learn_mark();
 	return pinned_once ? "the kernel's mark on memory that was ever pinned, and the machine's counts" :
 			     "the machine's counts of pins alone";
 }
@@ -262,6 +268,7 @@ const char *wptrack_pins_start(void)
 void wptrack_pins_stop(void)
 {
 	wptrack_mm_flags_close();
+	mark_was_tried = false;
 }
 
 enum wptrack_pins wptrack_pins_of(pid_t pid)
@@ -276,6 +283,11 @@ enum wptrack_pins wptrack_pins_of(pid_t pid)
 		return WPTRACK_PINS_POSSIBLE;
 	if (vmpin_is_whole && (wptrack_control("all-is-counted") || !wptrack_proc_may_pin_uncounted(pid)))
 		return WPTRACK_PINS_NONE;
+	if (!mark_was_tried) {
+		if (machine_has_no_pins())
+			return WPTRACK_PINS_NONE;
+		learn_mark();
+	}
 	if (pinned_once && !wptrack_mm_flags_read(pid, &flags) && !(flags & pinned_once))
 		return WPTRACK_PINS_NEVER;
 	return machine_has_no_pins() ? WPTRACK_PINS_NONE : WPTRACK_PINS_POSSIBLE;

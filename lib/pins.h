@@ -20,8 +20,8 @@ enum wptrack_pins {
 /**
  * wptrack_pins_start - find out what proves anything on this kernel
  *
- * To be called before a task is stopped: where VmPin does not count everything, or
- * something on the machine is pinned, it takes some 30 ms, elsewhere 0.7.
+ * To be called before a task is stopped: where VmPin does not count everything it
+ * takes some 30 ms, elsewhere 0.1.
  *
  * Return: what it goes by, a text for the log.
  */

@@ -25,6 +25,7 @@ CRIU_TIMEOUT=${CRIU_TIMEOUT:-$((60 * TIME_SCALE))}
 SLACK_PERCENT=2
 SLACK_PAGES=64
 
+NAP=$BUILD/test/nap.fifo
 FAILED=0
 # Behaviours there are, and those that ONLY and SHARD have let run.
 BEHAVIOURS=0
@@ -49,6 +50,7 @@ exec_under_reaper() {
 		close_inherited
 		exec "$TEST_BIN/reaper" bash "$0" "$@"
 	fi
+	[ -p "$NAP" ] || mkfifo "$NAP" 2>/dev/null || [ -p "$NAP" ] || exit 2
 }
 
 # die WHY: end the behaviour (or the demo) as failed.
@@ -63,15 +65,22 @@ skip() {
 	exit 77
 }
 
-# wait_for SECONDS CMD [ARG...]: poll until the command succeeds.
+# wait_for SECONDS CMD [ARG...]: poll until the command succeeds. To wait for a pipe that nothing comes from costs no
+# process, as sleep(1) does.
 wait_for() {
-	local end=$((SECONDS + $1 * TIME_SCALE))
+	local end=$((SECONDS + $1 * TIME_SCALE)) nap
 
 	shift
-	until "$@"; do
-		[ "$SECONDS" -lt "$end" ] || return 1
-		sleep 0.02
+	! "$@" || return 0
+	exec {nap}<>"$NAP"
+	until [ "$SECONDS" -ge "$end" ]; do
+		read -rt 0.02 -u "$nap"
+		"$@" || continue
+		exec {nap}>&-
+		return 0
 	done
+	exec {nap}>&-
+	return 1
 }
 
 is_gone() {
