@@ -190,6 +190,9 @@ check-kernels: ## tests under other kernels, emulated, KERNELS="6.1 6.12 7.2 7.3
 patches-check: ## the series fits, and builds after every patch (long); with CRIU_SRC=dir: which patches apply to that tree
 	$(Q)CRIU_SRC=$(call squote,$(CRIU_SRC)) BUILD=$(abspath $(BUILD)) CC=$(call squote,$(CC)) scripts/patches-check.sh
 
+check-fixes: tests ## do the tests notice when a fix of the series is not there? FIXES="0001 ..." (root, up to an hour)
+	$(Q)$(TEST_ENV) CC=$(call squote,$(CC)) FIXES=$(call squote,$(FIXES)) scripts/fixes-check.sh
+
 demo: ## show it on a running program, WORKLOAD=asan|msan|tsan|plain (root)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
@@ -211,7 +214,7 @@ CHECK_KERNEL	= --beside --timeout=300 --may-skip $(KERNEL_BIN)
 # What most mistakes show in, and is quick: chains, what breaks them, what is unseen, the keeper, the command.
 QUICK_TESTS	= $(patsubst %,test/criu/%.sh,chain broken-chain unseen parents keeper check vma-flags libdir usage rpc)
 CHECK_QUICK	= --beside --timeout=300 --may-skip $(QUICK_TESTS)
-CHECK_CRIU	= --beside --timeout=900 --may-skip $(CRIU_TESTS) --alone $(ALONE_TESTS)
+CHECK_CRIU	= --beside --timeout=900 --may-skip $(CRIU_TESTS) --outside $(ALONE_TESTS)
 CHECK_FUZZ	= --beside --timeout=300 --no-skip test/fuzz/run.sh
 CHECK_TORTURE	= --alone --timeout=600 --may-skip test/torture/torture.sh
 CHECK_ZDTM	= --alone --timeout=1500 --may-skip test/zdtm/check.sh
@@ -242,7 +245,7 @@ clean: ## remove all output but the downloaded source
 distclean: ## remove all output
 	$(Q)rm -rf $(BUILD)
 
-.PHONY: all help deps criu-stock tests check check-quick check-unit check-kernel check-criu patches-check check-controls check-kernels fuzz torture zdtm zdtm-all bench bench-kernels bench-sparse demo install uninstall \
+.PHONY: all help deps criu-stock tests check check-quick check-unit check-kernel check-criu patches-check check-controls check-fixes check-kernels fuzz torture zdtm zdtm-all bench bench-kernels bench-sparse demo install uninstall \
 	clean distclean FORCE
 
 # --- stamps: files that change only when what they record does -------------

@@ -3,16 +3,16 @@
 #
 # Runs test programs, shows what they print and counts it.
 #
-#   run-checks.sh [--timeout=SECONDS] [--no-skip|--may-skip] [--beside|--alone] [--shards=N] PROGRAM...
+#   run-checks.sh [--timeout=SECONDS] [--no-skip|--may-skip] [--beside|--alone|--outside] [--shards=N] PROGRAM...
 #
 # Options hold for the programs after them. A program prints a line
 # "PASS name", "FAIL name: why" or "SKIP name: why" for each of its tests. One
 # that ends otherwise than it says, in time and with at least one line, is a
 # failure itself; after --no-skip, so is a skipped test.
 #
-# Programs after --beside run $JOBS at a time, and what each prints comes when it ends: in pid, mount, IPC and
-# network namespaces of its own, with a /run of its own, where we may make them. Those after --alone (the default)
-# have the machine for themselves, when all before them have ended. After --shards=N each program is run N times, with
+# Programs run in pid, mount, IPC and network namespaces of their own, with a /run of their own, where we may make them.
+# Those after --beside run $JOBS at a time, and what each prints comes when it ends. Those after --alone (the default)
+# have the machine for themselves, when all before them have ended; after --outside, without the namespaces, too. After --shards=N each program is run N times, with
 # SHARD=1/N to SHARD=N/N in its environment: each runs its share of its tests (test/lib.sh).
 #
 # The last line counts; the exit code is 0 only if something passed and nothing failed.
@@ -49,7 +49,8 @@ fail()
 	failed=$((failed + 1))
 }
 
-# How to run something in namespaces of its own; empty where that can't be done.
+# How to run something in namespaces of its own; empty where that can't be done. A /run on tmpfs is where criu keeps
+# what it knows of the kernel, which it otherwise finds out in every run.
 apart=()
 if unshare --pid --fork --mount --ipc --net --mount-proc true 2>/dev/null; then
 	apart=(unshare --pid --fork --kill-child --mount --ipc --net --mount-proc "$here/apart.sh")
@@ -63,6 +64,7 @@ start()
 
 	shift 2
 	LOG=$logs/$((++started))
+	: >"$LOG"
 	{
 		export SHARD=$shard/$shards
 		# stop() ends the program, and with it this.
@@ -137,26 +139,33 @@ run_beside()
 	start $((limit * TIME_SCALE * 2)) $((TIME_SCALE * 2)) "${apart[@]}" "$1"
 }
 
+# run_alone PROGRAM [WRAPPER...]
 run_alone()
 {
 	local rc
 
 	wait_until 0
-	start $((limit * TIME_SCALE)) "$TIME_SCALE" "$1"
+	start $((limit * TIME_SCALE)) "$TIME_SCALE" "${@:2}" "$1"
 	tail -n +1 -f -s 0.1 --pid="$PID" "$LOG"
 	wait "$PID"
 	rc=$?
 	judge "$PID" "$rc"
 }
 
-how=run_alone
+run_apart()
+{
+	run_alone "$1" "${apart[@]}"
+}
+
+how=run_apart
 for arg; do
 	case $arg in
 	--timeout=*) limit=${arg#*=} ;;
 	--no-skip) skip_ok=no ;;
 	--may-skip) skip_ok=yes ;;
 	--beside) how=run_beside ;;
-	--alone) how=run_alone ;;
+	--alone) how=run_apart ;;
+	--outside) how=run_alone ;;
 	--shards=*) shards=${arg#*=} ;;
 	*) for ((shard = 1; shard <= shards; shard++)); do "$how" "$arg"; done ;;
 	esac

@@ -1,15 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# zdtm-tree.sh TREE: a copy of the patched tree with zdtm and the tests of our own
-# built, the latter in TREE/test/zdtm/wptrack. Does nothing when it is there and
-# up to date.
+# zdtm-tree.sh TREE [REGEXP]: a copy of the patched tree with what zdtm needs, and its
+# tests whose names match ("static/env00"). The tests of our own are all built, in
+# TREE/test/zdtm/wptrack. Does nothing when it is all there and up to date.
 set -u
 export LC_ALL=C
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${BUILD:-$here/build}
 CC=${CC:-gcc}
 tree=$1
+wanted=${2:-}
 log=$tree.log
 own=$tree/test/zdtm/wptrack
 # All of our tests do their steps behind pre-dumps.
@@ -42,7 +43,7 @@ make_tree()
 	(
 		# The tree asks git for its version.
 		export GIT_DIR=$BUILD/no-git
-		make -C "$tree" -j"$(nproc)" && make -C "$tree/test/zdtm" -j"$(nproc)"
+		make -C "$tree" -j"$(nproc)" criu lib && make -C "$tree/test/zdtm" -j"$(nproc)" lib
 	) >"$log" 2>&1 </dev/null || {
 		tail -n 20 "$log" >&2
 		die "zdtm cannot be built"
@@ -53,6 +54,35 @@ make_tree()
 	! cmp -s "$tree/test/zdtm.py.user" "$tree/test/zdtm.py.root" || die "zdtm.py is not the one that is known"
 	chmod 0777 "$tree/test" "$tree/test/zdtm/static" "$tree/test/zdtm/transition"
 	touch "$tree/.complete"
+}
+
+# tests_of KIND: those of static or transition that are wanted, as zdtm's makefile has them.
+tests_of()
+{
+	local name
+
+	for name in $(make -s -C "$tree/test/zdtm/$1" --eval 'wanted-tests:;@echo $(TST)' wanted-tests 2>/dev/null); do
+		[[ ! $1/$name =~ $wanted ]] || echo "$name"
+	done
+}
+
+# zdtm runs all tests it finds built.
+make_tests()
+{
+	local kind names
+
+	[ "$wanted" != '^$' ] || return 0
+	! grep -qxF -e "$wanted" -e "" "$tree/.tests" 2>/dev/null || return 0
+	echo "  ZDTM     building its tests"
+	for kind in static transition; do
+		mapfile -t names < <(tests_of "$kind")
+		[ ${#names[@]} != 0 ] || continue
+		GIT_DIR=$BUILD/no-git make -C "$tree/test/zdtm/$kind" -j"$(nproc)" "${names[@]}" >>"$log" 2>&1 </dev/null || {
+			tail -n 20 "$log" >&2
+			die "tests of $kind cannot be built"
+		}
+	done
+	echo "$wanted" >>"$tree/.tests"
 }
 
 # --- tests of our own ----------------------------------------------------------------------
@@ -126,4 +156,5 @@ install_tests()
 }
 
 make_tree
+make_tests
 install_tests

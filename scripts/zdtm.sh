@@ -176,6 +176,24 @@ set_pattern()
 	esac
 }
 
+# needed_tests: a regular expression for what has to be built, empty for all.
+needed_tests()
+{
+	local line named='^$'
+
+	for MODE in $wanted_modes; do
+		while read -r -a line; do
+			if [ "${line[1]}" = -t ]; then
+				named="$named|^${line[2]#zdtm/}\$"
+			elif [ "$SET" != own ]; then
+				[ -n "$TESTS" ] || return 0
+				named="$named|$TESTS"
+			fi
+		done < <(runs_of_mode "$MODE")
+	done
+	echo "$named"
+}
+
 # without_choice OPTION...: without those that say which tests.
 without_choice()
 {
@@ -238,7 +256,7 @@ for flavor in $FLAVORS; do
 	[ -f "$here/test/zdtm/stock/$flavor" ] || die "there is no flavor $flavor"
 done
 check_list
-"$here/scripts/zdtm-tree.sh" "$tree" || exit 1
+"$here/scripts/zdtm-tree.sh" "$tree" "$(needed_tests)" || exit 1
 huge=$(cat /proc/sys/vm/nr_hugepages)
 touch "$work/.began"
 trap leave_as_found EXIT

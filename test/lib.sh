@@ -298,7 +298,7 @@ criu_cmd() {
 	local log=$1
 
 	shift
-	timeout -k 5 "$CRIU_TIMEOUT" env ${CRIU_PRELOAD:+LD_PRELOAD="$CRIU_PRELOAD"} "${CRIU_BIN:-$CRIU}" "$@" -L "$PLUGINS" -v4 -o "$log" </dev/null >/dev/null 2>&1
+	timeout -k 5 "$CRIU_TIMEOUT" ${CRIU_PRELOAD:+env LD_PRELOAD="$CRIU_PRELOAD"} "${CRIU_BIN:-$CRIU}" "$@" -L "$PLUGINS" -v4 -o "$log" </dev/null >/dev/null 2>&1
 }
 
 # log_errors FILE: what went wrong, for a failure's message.

@@ -227,35 +227,35 @@ case_of later keeper kill 3
 case_of later keeper keeper 3
 case_of later keeper ECONNRESET 3
 case_of dump keeper keeper 4
-case_of first track kill 9
-case_of later track kill 9
-case_of first track EPERM 9
-case_of first track ENOMEM 9
-case_of later track EPERM 9
-case_of later track ENOMEM 9
-case_of later track late-EPERM 7
+case_of first track kill 13
+case_of later track kill 13
+case_of first track EPERM 13
+case_of first track ENOMEM 13
+case_of later track EPERM 13
+case_of later track ENOMEM 13
+case_of later track late-EPERM 11
 case_of later collect late-EPERM 1
-case_of later track keeper 11
-case_of read track late-EPERM 9
-case_of dump track late-EPERM 11
-case_of dump track EPERM 11
-case_of later image EIO 9
-case_of later image ENOSPC 11
-case_of later image short 9
-case_of later image kill 13
-case_of read image EIO 11
+case_of later track keeper 17
+case_of read track late-EPERM 13
+case_of dump track late-EPERM 17
+case_of dump track EPERM 17
+case_of later image EIO 13
+case_of later image ENOSPC 17
+case_of later image short 13
+case_of later image kill 19
+case_of read image EIO 17
 case_of read copy short 1 2
 case_of read copy EFAULT 1 2
-case_of live-first track kill 9
-case_of live-first track ENOMEM 9
-case_of live track kill 9
-case_of live track EPERM 9
-case_of live track ENOMEM 9
-case_of live track late-EPERM 7
-case_of live track keeper 11
-case_of live image kill 13
-case_of live image EIO 11
-case_of live image short 11
+case_of live-first track kill 13
+case_of live-first track ENOMEM 13
+case_of live track kill 13
+case_of live track EPERM 13
+case_of live track ENOMEM 13
+case_of live track late-EPERM 11
+case_of live track keeper 17
+case_of live image kill 19
+case_of live image EIO 17
+case_of live image short 17
 case_of live mem EIO 1 2
 case_of live mem short 1 2
 case_of later record EIO 1 1

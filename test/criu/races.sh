@@ -87,6 +87,7 @@ guest_at_each_call() {
 # The number of a child that has ended is somebody else's by the time that it is looked at.
 become_a_stranger() {
 	change
+	rm -f "$T/stranger"
 	# Its input ends with ours.
 	exec {STRANGER_IN}<> <(:)
 	"$TEST_BIN/stranger" "$CHILD" <&"$STRANGER_IN" >"$T/stranger" 2>&1 &
