@@ -142,13 +142,15 @@ run_beside()
 # run_alone PROGRAM [WRAPPER...]
 run_alone()
 {
-	local rc
+	local rc tail
 
 	wait_until 0
 	start $((limit * TIME_SCALE)) "$TIME_SCALE" "${@:2}" "$1"
-	tail -n +1 -f -s 0.1 --pid="$PID" "$LOG"
+	tail -n +1 -f -s 0.1 --pid="$PID" "$LOG" &
+	tail=$!
 	wait "$PID"
 	rc=$?
+	wait "$tail"
 	judge "$PID" "$rc"
 }
 
