@@ -108,10 +108,13 @@ picture() {
 }
 
 short_readme() {
-	local long
+	local long file files=()
 
 	[ "$(wc -l <"$TOP/README.md")" -le 110 ] || die "README.md has $(wc -l <"$TOP/README.md") lines, more than 110"
-	long=$("$COMMANDS" sentences 24 "$TOP/README.md" "$TOP"/docs/{limits,live,containers,design,decisions}.md) || die "sentences"
+	for file in README CONTRIBUTING criu-patches/README docs/{limits,live,containers,design,decisions,kernel,testing,troubleshooting}; do
+		files+=("$TOP/$file.md")
+	done
+	long=$("$COMMANDS" sentences 24 "${files[@]}") || die "sentences"
 	[ -z "$long" ] || die "a sentence of 25 words or more: $(head -n 1 <<<"$long")"
 }
 
