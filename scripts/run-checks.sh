@@ -10,7 +10,7 @@
 # that ends otherwise than it says, in time and with at least one line, is a
 # failure itself; after --no-skip, so is a skipped test.
 #
-# Programs run in pid, mount, IPC and network namespaces of their own, with a /run of their own, where we may make them.
+# Programs run in pid, mount, IPC and network namespaces of their own, with a /run and a /tmp of their own, where we may.
 # Those after --beside run $JOBS at a time, and what each prints comes when it ends. Those after --alone (the default)
 # have the machine for themselves, when all before them have ended; after --outside, without the namespaces, too. After --shards=N each program is run N times, with
 # SHARD=1/N to SHARD=N/N in its environment: each runs its share of its tests (test/lib.sh).
@@ -65,8 +65,9 @@ start()
 	shift 2
 	LOG=$logs/$((++started))
 	: >"$LOG"
+	mkdir "$LOG.tmp" && chmod 1777 "$LOG.tmp"
 	{
-		export SHARD=$shard/$shards
+		export SHARD=$shard/$shards APART_TMP=$LOG.tmp
 		# stop() ends the program, and with it this.
 		trap : INT TERM HUP
 		# What time(1) would say, for the program and what it waited for; a command after it would change the exit code.
@@ -115,6 +116,7 @@ judge()
 		fail "$name" "$skip tests skipped that run everywhere"
 	fi
 	echo "$name: $((SECONDS - ${began_of[$1]})) s, of the processors $(cpu_of "$log") s"
+	rm -rf "$log.tmp"
 	unset "program_of[$1]" "log_of[$1]" "skip_of[$1]" "began_of[$1]"
 }
 

@@ -253,6 +253,17 @@ clean_up() {
 	exit "$rc"
 }
 
+# machine_stays, machine_changes: settings of the machine are felt by tests that run beside. Who minds says so, and who
+# changes one waits for these, and others for him, until the behaviour is over.
+machine_stays() {
+	exec {MACHINE}>>"$BUILD/test/machine.lock" && flock --shared "$MACHINE" || die "flock"
+}
+
+machine_changes() {
+	[ -z "${MACHINE:-}" ] || return 0
+	exec {MACHINE}>>"$BUILD/test/machine.lock" && flock "$MACHINE" || die "flock"
+}
+
 # ---------------------------------------------------------------- migrations
 
 # migrate_program OPTIONS CRIU_OPTIONS [OPTION...] [-- CRIU_OPTION...]: $PID into $T/m, by the command in $BELOW if there is

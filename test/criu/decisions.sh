@@ -164,6 +164,7 @@ give_back() {
 set_machine() {
 	local now
 
+	machine_changes
 	now=$(cat "$1" 2>/dev/null) || skip "there is no $1"
 	# Where the file lists what can be chosen, what is.
 	[[ $now != *\[*\]* ]] || now=$(sed 's/.*\[\(.*\)\].*/\1/' <<<"$now")
@@ -190,6 +191,7 @@ merge_pages() {
 merged() {
 	local BETWEEN=merge_pages
 
+	machine_changes
 	[ "$(cat "$KSM/run" 2>/dev/null)" = 0 ] || skip "same-page merging is missing, or in use"
 	chain ksm
 }
@@ -205,6 +207,7 @@ no_huge_pages() {
 hugetlb() {
 	local had
 
+	machine_changes
 	had=$(cat "$HUGEPAGES" 2>/dev/null) || skip "no huge pages of 2 MiB"
 	set_machine "$HUGEPAGES" $((had + HUGE_NEEDED))
 	[ "$(cat "$HUGEPAGES")" = $((had + HUGE_NEEDED)) ] || skip "no memory for huge pages"
