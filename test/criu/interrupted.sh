@@ -244,8 +244,8 @@ case_of later image ENOSPC 17
 case_of later image short 13
 case_of later image kill 19
 case_of read image EIO 17
-case_of read copy short 1 2
-case_of read copy EFAULT 1 2
+case_of read copy short 3 2
+case_of read copy EFAULT 3 2
 case_of live-first track kill 13
 case_of live-first track ENOMEM 13
 case_of live track kill 13
@@ -256,8 +256,8 @@ case_of live track keeper 17
 case_of live image kill 19
 case_of live image EIO 17
 case_of live image short 17
-case_of live mem EIO 1 2
-case_of live mem short 1 2
+case_of live mem EIO 3 2
+case_of live mem short 3 2
 case_of later record EIO 1 1
 case_of later record short 1 1
 case_of dump image EIO 40
