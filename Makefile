@@ -190,7 +190,7 @@ check-kernels: ## tests under other kernels, emulated, KERNELS="6.1 6.12 7.2 7.3
 patches-check: ## the series fits, and builds after every patch (long); with CRIU_SRC=dir: which patches apply to that tree
 	$(Q)CRIU_SRC=$(call squote,$(CRIU_SRC)) BUILD=$(abspath $(BUILD)) CC=$(call squote,$(CC)) scripts/patches-check.sh
 
-check-fixes: tests ## do the tests notice when a fix of the series is not there? FIXES="0001 ..." (root, up to an hour)
+check-fixes: tests ## do the tests notice when a fix of the series is not there? FIXES="0016 ..." (root, up to an hour)
 	$(Q)$(TEST_ENV) CC=$(call squote,$(CC)) FIXES=$(call squote,$(FIXES)) scripts/fixes-check.sh
 
 demo: ## show it on a running program, WORKLOAD=asan|msan|tsan|plain (root)

@@ -3,7 +3,7 @@
 #
 # fixes-check.sh: is each fix of the series needed, by the test that criu-patches/README.md names for it?
 #
-#   FIXES="0001 0012"	these, else all for which there is a test
+#   FIXES="0016 0022"	these, else all for which there is a test
 #
 # The series without the one patch is built in $BUILD/fixes, and the test has to fail then. Where later patches touch the
 # same lines, or need it, it is skipped.
