@@ -244,8 +244,8 @@ case_of later image ENOSPC 17
 case_of later image short 13
 case_of later image kill 19
 case_of read image EIO 17
-case_of read copy short 3 2
-case_of read copy EFAULT 3 2
+case_of read copy short 1 2
+case_of read copy EFAULT 1 2
 case_of live-first track kill 13
 case_of live-first track ENOMEM 13
 case_of live track kill 13
