@@ -46,17 +46,23 @@ goes_red()
 	grep -q '^FAIL ' "$work/test.log"
 }
 
+# change PATCH OPTION...: the tree, by patch(1).
+change()
+{
+	patch -d "$tree" -p1 --force --no-backup-if-mismatch "${@:2}" <"$1" >/dev/null
+}
+
 # without NUMBER FILE REGEXP
 without()
 {
 	local patch
 
 	patch=$(echo "$top/criu-patches/$1"-*.patch)
-	if ! patch -d "$tree" -p1 --force --reverse --no-backup-if-mismatch --dry-run <"$patch" >/dev/null; then
+	if ! change "$patch" --reverse --dry-run; then
 		tell SKIP "$1" "later patches touch the same lines"
 		return
 	fi
-	patch -d "$tree" -p1 --force --reverse --no-backup-if-mismatch <"$patch" >/dev/null
+	change "$patch" --reverse
 	if ! build_criu; then
 		tell SKIP "$1" "later patches do not build without it"
 	elif goes_red "$2" "$3"; then
@@ -64,7 +70,7 @@ without()
 	else
 		tell FAIL "$1" "$2 is green without it: $(tail -n 1 "$work/test.log")"
 	fi
-	patch -d "$tree" -p1 --force --no-backup-if-mismatch <"$patch" >/dev/null
+	change "$patch"
 }
 
 [ -x "$BUILD/criu/criu/criu" ] || { echo "fixes-check: build first (make tests)" >&2; exit 2; }

@@ -12,8 +12,9 @@
 #
 # Programs run in pid, mount, IPC and network namespaces of their own, with a /run and a /tmp of their own, where we may.
 # Those after --beside run $JOBS at a time, and what each prints comes when it ends. Those after --alone (the default)
-# have the machine for themselves, when all before them have ended; after --outside, without the namespaces, too. After --shards=N each program is run N times, with
-# SHARD=1/N to SHARD=N/N in its environment: each runs its share of its tests (test/lib.sh).
+# have the machine for themselves, when all before them have ended; after --outside, without the namespaces, too. After
+# --shards=N each program is run N times, with SHARD=1/N to SHARD=N/N in its environment: each runs its share of its
+# tests (test/lib.sh).
 #
 # The last line counts; the exit code is 0 only if something passed and nothing failed.
 set -uo pipefail

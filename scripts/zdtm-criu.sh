@@ -17,12 +17,12 @@ ns=$(readlink /proc/self/ns/pid)
 export WPTRACK_RUN_DIR=$ZDTM_RUN_DIRS/${ns//[^0-9]/}
 mkdir -p "$ZDTM_RUN_DIRS" && chmod 711 "$ZDTM_RUN_DIRS"
 
-# mixed: another mode for each round of a chain, and another order for each test.
+# mixed IMAGES: another mode for each round of a chain, and another order for each test.
 mixed()
 {
 	local modes=(splice read live)
 
-	echo "${modes[(${#2} + ${1##*/}) % 3]}"
+	echo "${modes[(${#1} + ${1##*/}) % 3]}"
 }
 
 kind=$1 dir=. server=no
@@ -31,7 +31,7 @@ for ((i = 0; i < ${#args[@]}; i++)); do
 	case ${args[i]} in
 	-D | --images-dir) dir=${args[i + 1]} ;;
 	--page-server) server=yes ;;
-	--pre-dump-mode) [ "$ZDTM_MODE" != pre-mixed ] || args[i + 1]=$(mixed "$dir" "$PWD/$dir") ;;
+	--pre-dump-mode) [ "$ZDTM_MODE" != pre-mixed ] || args[i + 1]=$(mixed "$PWD/$dir") ;;
 	esac
 done
 set -- "${args[@]}"

@@ -65,22 +65,16 @@ skip() {
 	exit 77
 }
 
-# wait_for SECONDS CMD [ARG...]: poll until the command succeeds. To wait for a pipe that nothing comes from costs no
-# process, as sleep(1) does.
+# wait_for SECONDS CMD [ARG...]: poll until the command succeeds. A pipe that nothing comes from costs no process,
+# as sleep(1) does.
 wait_for() {
-	local end=$((SECONDS + $1 * TIME_SCALE)) nap
+	local end=$((SECONDS + $1 * TIME_SCALE))
 
 	shift
-	! "$@" || return 0
-	exec {nap}<>"$NAP"
-	until [ "$SECONDS" -ge "$end" ]; do
-		read -rt 0.02 -u "$nap"
-		"$@" || continue
-		exec {nap}>&-
-		return 0
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		read -rt 0.02 <>"$NAP" || :
 	done
-	exec {nap}>&-
-	return 1
 }
 
 is_gone() {
@@ -136,11 +130,7 @@ start_program() {
 	)
 	echo "$PID" >>"$T/sessions"
 	# setsid(1) leaves no session of ours; wait until it has made its own.
-	wait_for 5 own_session "$PID" || die "the program did not start: $(tail -n 3 "$T/program.log")"
-}
-
-own_session() {
-	is_of_session "$1" "/proc/$1/stat"
+	wait_for 5 is_of_session "$PID" "/proc/$PID/stat" || die "the program did not start: $(tail -n 3 "$T/program.log")"
 }
 
 # start_tracked PROGRAM PROCESSES [OPTION...]: start a program of PROGRAMS (usually where it has been built) with a
@@ -564,10 +554,9 @@ run_anywhere() {
 # run_test NAME FUNCTION: one behaviour, unless ONLY is a regular expression that does not match its name, or SHARD
 # ("2/3": every third one, from the second on) leaves it to another run.
 run_test() {
-	local name=$1 why="" rc part=${SHARD:-1/1}
+	local name=$1 why="" rc shard=${SHARD:-1/1}
 
-	BEHAVIOURS=$((BEHAVIOURS + 1))
-	[ $(((BEHAVIOURS - 1) % ${part#*/} + 1)) = "${part%/*}" ] || return 0
+	[ $((BEHAVIOURS++ % ${shard#*/} + 1)) = "${shard%/*}" ] || return 0
 	[[ $name =~ ${ONLY:-} ]] || return 0
 	RAN=$((RAN + 1))
 	[ -n "${LACKS+known}" ] || LACKS=$(kernel_lacks)
