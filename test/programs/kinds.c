@@ -23,6 +23,7 @@
 #include "kinds_files.h"
 #include "kinds_huge.h"
 #include "kinds_changes.h"
+#include "kinds_moves.h"
 #include "kinds_outside.h"
 
 struct kase {
