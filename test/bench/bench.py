@@ -8,7 +8,7 @@
     BENCH_JSON=file  what to write; bench.json in the build directory
     WRITE_DOCS=1     write the tables into docs/performance.md
 
-Section 7 needs a kernel with soft-dirty bits: `make bench-kernels`.
+Section 8 needs a kernel with soft-dirty bits: `make bench-kernels`.
 """
 import json
 import os
@@ -22,6 +22,7 @@ import section_migration
 import section_pages
 import section_predict
 import section_program
+import section_restore
 import section_soft_dirty
 import section_stop
 from figures import Report, goal_table
@@ -31,11 +32,12 @@ from load import Load
 DOC = os.path.join(HERE, "..", "..", "docs", "performance.md")
 
 TITLES = ("One bare scan", "Stopped time", "Throughput and latency", "Pages written", "Migration", "Memory", "Growth",
-          "Predictions", "Beside soft-dirty bits")
+          "Predictions", "Beside soft-dirty bits", "Restore")
 
 # Sections 0 and 1 are measured of the same programs.
 SECTIONS = (("0|1", section_stop), ("2", section_program), ("3", section_pages), ("4", section_migration),
-            ("5", section_memory), ("6", section_growth), ("7", section_predict), ("8", section_soft_dirty))
+            ("5", section_memory), ("6", section_growth), ("7", section_predict), ("8", section_soft_dirty),
+            ("9", section_restore))
 
 
 def machine_line(machine):
@@ -99,7 +101,7 @@ def write_doc(machine, reports):
     text = replace_marked(text, "goals", goal_table([goal for report in reports for goal in report.goals]))
     for report in reports:
         # Soft-dirty bits are beside ours in a guest: `make bench-kernels` has that table.
-        if report.number == "7" and not report.parts:
+        if report.number == "8" and not report.parts:
             continue
         text = replace_marked(text, report.number, "\n\n".join(report.parts))
     with open(DOC, "w", encoding="utf-8") as doc:
