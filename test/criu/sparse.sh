@@ -53,6 +53,40 @@ private_1_tib() {
 	sparse 2 4000 --tib 1 --fork
 }
 
+# percent_shared PID: of the pages in its mappings of more than 1 TiB, how many others map as well.
+percent_shared() {
+	awk '/^Size:/ { giant = $2 > 2 ^ 30 } giant && /^Rss:/ { rss += $2 } giant && /^Shared_/ { shared += $2 }
+		END { print rss ? int(shared * 100 / rss) : 0 }' "/proc/$1/smaps"
+}
+
+# open_2_tib PAGES PERCENT: a forked reservation with pages in a row, most of them in the parent images, of which at least
+# so many are shared after the restore.
+open_2_tib() {
+	local pid percent
+
+	start_tracked sparse 2 --tib 2 --open --dense "$1" --fork
+	pre_dump
+	one_step
+	final_dump
+	restore
+	for pid in $(ctl pids); do
+		percent=$(percent_shared "$pid") || die "smaps"
+		[ "$percent" -ge "$2" ] || die "process $pid shares $percent % of its pages"
+	done
+	verify_sparse "after the restore"
+	one_step
+	quit_program
+}
+
+# 1/16384 of the reservation is 32768 pages.
+open_2_tib_full_enough() {
+	open_2_tib 34000 90
+}
+
+open_2_tib_with_few_pages() {
+	open_2_tib 2000 0
+}
+
 # Shared memory is not tracked, so nothing of it is left to the parent.
 shared_64_tib() {
 	sparse 1 0 --tib 64 --shared
@@ -116,6 +150,8 @@ run_test spots_in_shared_memory_of_two_processes_survive shared_kind_forked
 run_test a_reservation_of_64_tib_goes_in_rounds private_64_tib
 run_test a_forked_reservation_of_64_tib_goes_in_rounds forked_64_tib
 run_test a_forked_reservation_of_1_tib_goes_in_rounds private_1_tib
+run_test an_inherited_mapping_of_2_tib_that_is_in_use_stays_shared open_2_tib_full_enough
+run_test an_inherited_mapping_of_2_tib_with_few_pages_is_right open_2_tib_with_few_pages
 run_test shared_memory_of_64_tib_goes_in_rounds shared_64_tib
 run_test forked_shared_memory_of_64_tib_goes_in_rounds forked_shared_64_tib
 finish

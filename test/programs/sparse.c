@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * sparse --control FILE [--tib N] [--shared] [--fork]: a large reservation with
- * few pages in it, as runtimes of many languages make one. A step writes some
- * more pages, opens and closes pieces of it, and puts up guards.
+ * sparse --control FILE [--tib N] [--dense PAGES] [--open] [--shared] [--fork]:
+ * a large reservation with few pages in it, as runtimes of many languages make
+ * one. A step writes some more pages, opens and closes pieces of it, and puts up
+ * guards. With --open all of it is accessible and stays one mapping: steps only
+ * write.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,15 +21,15 @@
 #define NR_PIECES  256u	  /* each with a page at its start, spread over all of it */
 #define PIECE	   (16 * PAGE)
 #define PER_STEP   32u
-#define DENSE	   2048u  /* pages in a row in the first piece's stead */
 
 static struct control *ctl;
 static struct control_slot *slot;
 static unsigned int slot_nr, step_nr;
 static char *area;
 static uint64_t size = 64 * TIB;
-static bool shared;
-static uint64_t expected[NR_PIECES + DENSE];
+static bool shared, accessible;
+static unsigned int nr_pages = NR_PIECES + 2048; /* the latter in a row, behind the first piece */
+static uint64_t *expected;
 
 /* Pieces are spread evenly; dense pages follow the first one. */
 static char *page_at(unsigned int i)
@@ -60,29 +62,33 @@ static void verify(struct control_slot *s)
 	uint64_t bad = 0;
 	const void *first = NULL;
 
-	for (unsigned int i = 0; i < NR_PIECES + DENSE; i++) {
+	for (unsigned int i = 0; i < nr_pages; i++) {
 		if (page_is_right(i))
 			continue;
 		bad++;
 		if (!first)
 			first = page_at(i);
 	}
-	control_report(s, NR_PIECES + DENSE, bad, 0, first);
+	control_report(s, nr_pages, bad, 0, first);
 }
 
 static int setup(void)
 {
 	int flags = MAP_ANONYMOUS | MAP_NORESERVE | (shared ? MAP_SHARED : MAP_PRIVATE);
 
-	area = mmap(NULL, size, PROT_NONE, flags, -1, 0);
-	if (area == MAP_FAILED)
+	expected = calloc(nr_pages, sizeof(*expected));
+	area = mmap(NULL, size, accessible ? PROT_READ | PROT_WRITE : PROT_NONE, flags, -1, 0);
+	if (!expected || area == MAP_FAILED)
 		return -errno;
-	for (unsigned int i = 0; i < NR_PIECES; i++)
+	/* A huge page would fill what is to stay empty. */
+	if (accessible && madvise(area, size, MADV_NOHUGEPAGE) && errno != EINVAL)
+		return -errno;
+	for (unsigned int i = 0; i < NR_PIECES && !accessible; i++)
 		if (mprotect(page_at(i), PIECE, PROT_READ | PROT_WRITE))
 			return -errno;
-	if (mprotect(area, PIECE + DENSE * PAGE, PROT_READ | PROT_WRITE))
+	if (!accessible && mprotect(area, PIECE + (nr_pages - NR_PIECES) * PAGE, PROT_READ | PROT_WRITE))
 		return -errno;
-	for (unsigned int i = 0; i < NR_PIECES + DENSE; i++)
+	for (unsigned int i = 0; i < nr_pages; i++)
 		write_page(i);
 	return 0;
 }
@@ -93,8 +99,8 @@ static int step(void)
 	char *spare = page_at(piece) + 8 * PAGE;
 
 	for (unsigned int i = 0; i < PER_STEP; i++)
-		write_page((step_nr * 131 + i * 61) % (NR_PIECES + DENSE));
-	if (piece == 0 || shared)
+		write_page((step_nr * 131 + i * 61) % nr_pages);
+	if (piece == 0 || shared || accessible)
 		return 0;
 	/* A page that comes and goes, a guard behind it, and a piece closed and opened again. */
 	*spare = 1;
@@ -130,15 +136,19 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--shared"))
 			shared = true;
+		else if (!strcmp(argv[i], "--open"))
+			accessible = true;
 		else if (!strcmp(argv[i], "--fork"))
 			want_child = true;
 		else if (!strcmp(argv[i], "--tib") && i + 1 < argc)
 			size = strtoull(argv[++i], NULL, 10) * TIB;
+		else if (!strcmp(argv[i], "--dense") && i + 1 < argc)
+			nr_pages = NR_PIECES + (unsigned int)strtoul(argv[++i], NULL, 10);
 		else if (!strcmp(argv[i], "--control") && i + 1 < argc)
 			control = argv[++i];
 	}
-	if (!control || !size) {
-		fprintf(stderr, "usage: sparse --control FILE [--tib N] [--shared] [--fork]\n");
+	if (!control || !size || (nr_pages - NR_PIECES) * PAGE + PIECE > size / NR_PIECES) {
+		fprintf(stderr, "usage: sparse --control FILE [--tib N] [--dense PAGES] [--open] [--shared] [--fork]\n");
 		return 2;
 	}
 	err = control_map(control, false, &ctl);
