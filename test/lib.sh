@@ -26,6 +26,7 @@ SLACK_PERCENT=2
 SLACK_PAGES=64
 
 NAP=$BUILD/test/nap.fifo
+MACHINE_LOCK=${MACHINE_LOCK:-$BUILD/test/machine.lock}
 FAILED=0
 # Behaviours there are, and those that ONLY and SHARD have let run.
 BEHAVIOURS=0
@@ -246,12 +247,12 @@ clean_up() {
 # machine_stays, machine_changes: settings of the machine are felt by tests that run beside. Who minds says so, and who
 # changes one waits for these, and others for him, until the behaviour is over.
 machine_stays() {
-	exec {MACHINE}>>"$BUILD/test/machine.lock" && flock --shared "$MACHINE" || die "flock"
+	exec {MACHINE}>>"$MACHINE_LOCK" && flock --shared "$MACHINE" || die "flock"
 }
 
 machine_changes() {
 	[ -z "${MACHINE:-}" ] || return 0
-	exec {MACHINE}>>"$BUILD/test/machine.lock" && flock "$MACHINE" || die "flock"
+	exec {MACHINE}>>"$MACHINE_LOCK" && flock "$MACHINE" || die "flock"
 }
 
 # ---------------------------------------------------------------- migrations
