@@ -148,34 +148,6 @@ many() {
 	chain many
 }
 
-# give_back: undo what set_machine has set. Runs whatever becomes of the behaviour.
-give_back() {
-	local rc=$? file value
-
-	while read -r file value; do
-		echo "$value" >"$file"
-	done <"$T/machine"
-	# What clean_up is to go by.
-	(exit "$rc")
-	clean_up
-}
-
-# set_machine FILE VALUE: a setting of the machine, until the behaviour is over.
-set_machine() {
-	local now
-
-	machine_changes
-	now=$(cat "$1" 2>/dev/null) || skip "there is no $1"
-	# Where the file lists what can be chosen, what is.
-	[[ $now != *\[*\]* ]] || now=$(sed 's/.*\[\(.*\)\].*/\1/' <<<"$now")
-	if [ ! -e "$T/machine" ]; then
-		: >"$T/machine"
-		trap give_back EXIT
-	fi
-	echo "$1 $now" >>"$T/machine"
-	{ echo "$2" >"$1"; } 2>/dev/null || skip "$1 cannot be set"
-}
-
 pages_are_merged() {
 	[ "$(awk '$1 == "ksm_merging_pages" { print $2 }' "/proc/$PID/ksm_stat" 2>/dev/null)" = 8 ]
 }

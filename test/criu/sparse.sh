@@ -96,6 +96,11 @@ forked_shared_64_tib() {
 	sparse 2 0 --tib 64 --shared --fork
 }
 
+# More than there is room for in a row.
+private_100_tib() {
+	sparse 1 2000 --tib 100 --parts 8
+}
+
 # kinds PROCESSES KIND OPTION...: spots all over 64 TiB that are written, toggled,
 # guarded, punched and dropped between rounds.
 kinds() {
@@ -148,6 +153,7 @@ run_test spots_in_inaccessible_memory_of_two_processes_survive closed_kind_forke
 run_test spots_in_accessible_memory_of_two_processes_survive open_kind_forked
 run_test spots_in_shared_memory_of_two_processes_survive shared_kind_forked
 run_test a_reservation_of_64_tib_goes_in_rounds private_64_tib
+run_test reservations_of_100_tib_go_in_rounds private_100_tib
 run_test a_forked_reservation_of_64_tib_goes_in_rounds forked_64_tib
 run_test a_forked_reservation_of_1_tib_goes_in_rounds private_1_tib
 run_test an_inherited_mapping_of_2_tib_that_is_in_use_stays_shared open_2_tib_full_enough

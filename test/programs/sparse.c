@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * sparse --control FILE [--tib N] [--dense PAGES] [--open] [--shared] [--fork]:
- * a large reservation with few pages in it, as runtimes of many languages make
- * one. A step writes some more pages, opens and closes pieces of it, and puts up
- * guards. With --open all of it is accessible and stays one mapping: steps only
- * write.
+ * sparse --control FILE [--tib N] [--parts N] [--dense PAGES] [--open] [--shared]
+ * [--fork]: a large reservation with few pages in it, as runtimes of many
+ * languages make one. A step writes some more pages, opens and closes pieces of
+ * it, and puts up guards. More than there is in a row goes in parts, 1, 2, 4 or 8.
+ * With --open all of it is accessible and stays in one mapping for each part:
+ * steps only write.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +22,13 @@
 #define NR_PIECES  256u	  /* each with a page at its start, spread over all of it */
 #define PIECE	   (16 * PAGE)
 #define PER_STEP   32u
+#define MAX_PARTS  8u
 
 static struct control *ctl;
 static struct control_slot *slot;
 static unsigned int slot_nr, step_nr;
-static char *area;
+static char *parts[MAX_PARTS];
+static unsigned int nr_parts = 1;
 static uint64_t size = 64 * TIB;
 static bool shared, accessible;
 static unsigned int nr_pages = NR_PIECES + 2048; /* the latter in a row, behind the first piece */
@@ -34,7 +37,9 @@ static uint64_t *expected;
 /* Pieces are spread evenly; dense pages follow the first one. */
 static char *page_at(unsigned int i)
 {
-	return i < NR_PIECES ? area + size / NR_PIECES * i : area + PIECE + (i - NR_PIECES) * PAGE;
+	unsigned int per_part = NR_PIECES / nr_parts;
+
+	return i < NR_PIECES ? parts[i / per_part] + size / NR_PIECES * (i % per_part) : parts[0] + PIECE + (i - NR_PIECES) * PAGE;
 }
 
 static void write_page(unsigned int i)
@@ -77,16 +82,20 @@ static int setup(void)
 	int flags = MAP_ANONYMOUS | MAP_NORESERVE | (shared ? MAP_SHARED : MAP_PRIVATE);
 
 	expected = calloc(nr_pages, sizeof(*expected));
-	area = mmap(NULL, size, accessible ? PROT_READ | PROT_WRITE : PROT_NONE, flags, -1, 0);
-	if (!expected || area == MAP_FAILED)
+	if (!expected)
 		return -errno;
-	/* A huge page would fill what is to stay empty. */
-	if (accessible && madvise(area, size, MADV_NOHUGEPAGE) && errno != EINVAL)
-		return -errno;
+	for (unsigned int i = 0; i < nr_parts; i++) {
+		parts[i] = mmap(NULL, size / nr_parts, accessible ? PROT_READ | PROT_WRITE : PROT_NONE, flags, -1, 0);
+		if (parts[i] == MAP_FAILED)
+			return -errno;
+		/* A huge page would fill what is to stay empty. */
+		if (accessible && madvise(parts[i], size / nr_parts, MADV_NOHUGEPAGE) && errno != EINVAL)
+			return -errno;
+	}
 	for (unsigned int i = 0; i < NR_PIECES && !accessible; i++)
 		if (mprotect(page_at(i), PIECE, PROT_READ | PROT_WRITE))
 			return -errno;
-	if (!accessible && mprotect(area, PIECE + (nr_pages - NR_PIECES) * PAGE, PROT_READ | PROT_WRITE))
+	if (!accessible && mprotect(parts[0], PIECE + (nr_pages - NR_PIECES) * PAGE, PROT_READ | PROT_WRITE))
 		return -errno;
 	for (unsigned int i = 0; i < nr_pages; i++)
 		write_page(i);
@@ -142,13 +151,16 @@ int main(int argc, char **argv)
 			want_child = true;
 		else if (!strcmp(argv[i], "--tib") && i + 1 < argc)
 			size = strtoull(argv[++i], NULL, 10) * TIB;
+		else if (!strcmp(argv[i], "--parts") && i + 1 < argc)
+			nr_parts = (unsigned int)strtoul(argv[++i], NULL, 10);
 		else if (!strcmp(argv[i], "--dense") && i + 1 < argc)
 			nr_pages = NR_PIECES + (unsigned int)strtoul(argv[++i], NULL, 10);
 		else if (!strcmp(argv[i], "--control") && i + 1 < argc)
 			control = argv[++i];
 	}
-	if (!control || !size || (nr_pages - NR_PIECES) * PAGE + PIECE > size / NR_PIECES) {
-		fprintf(stderr, "usage: sparse --control FILE [--tib N] [--dense PAGES] [--open] [--shared] [--fork]\n");
+	if (!control || !size || nr_parts < 1 || nr_parts > MAX_PARTS || (nr_parts & (nr_parts - 1)) ||
+	    (nr_pages - NR_PIECES) * PAGE + PIECE > size / NR_PIECES) {
+		fprintf(stderr, "usage: sparse --control FILE [--tib N] [--parts 1|2|4|8] [--dense PAGES] [--open] [--shared] [--fork]\n");
 		return 2;
 	}
 	err = control_map(control, false, &ctl);
