@@ -20,6 +20,8 @@ plugin_h=criu/include/criu-plugin.h
 # The first number of our hooks, far from those upstream hands out.
 first_hook=64
 errors=0
+# shellcheck source=criu-tree.sh
+. "$top/scripts/criu-tree.sh"
 
 complain()
 {
@@ -74,9 +76,9 @@ check_numbers()
 	done
 }
 
-build_criu()
+check_build()
 {
-	if make -C "$tree" -j"$(nproc)" CC="${CC:-gcc}" PYTHON=: criu >"$work/log" 2>&1; then
+	if build_criu; then
 		printf '  %-8s %s\n' BUILT "$1"
 	else
 		complain "$1" "CRIU does not build:"$'\n'"$(tail -n 20 "$work/log")"
@@ -88,7 +90,7 @@ apply()
 {
 	local out
 
-	if ! out=$(patch -d "$tree" -p1 -F0 --force --no-backup-if-mismatch <"$1"); then
+	if ! out=$(change "$1" -F0); then
 		complain "${1##*/}" "does not apply:"$'\n'"$out"
 		return 1
 	fi
@@ -159,7 +161,7 @@ copy_touched()
 # try PATCH OPTION...: what patch(1) would say. Nothing is changed.
 try()
 {
-	patch -d "$tree" -p1 --force --dry-run "${@:2}" <"$1"
+	change "$1" --dry-run "${@:2}"
 }
 
 # failed_files: from what patch(1) has said, the files that a patch does not fit.
@@ -194,7 +196,7 @@ fit()
 		printf '%s: does not apply: %s\n' "$name" "$(failed_files <<<"$out")"
 		return 2
 	fi
-	patch -d "$tree" -p1 --force --no-backup-if-mismatch <"$1" >/dev/null
+	change "$1" >/dev/null
 	return "$status"
 }
 
@@ -236,10 +238,10 @@ main()
 		check_form "$file"
 		check_words "$file"
 	done
-	build_criu "the unpatched base"
+	check_build "the unpatched base"
 	for file in "${patches[@]}"; do
 		apply "$file" || break
-		build_criu "${file##*/}"
+		check_build "${file##*/}"
 		last=$file
 	done
 	if [ "$last" = "${patches[*]: -1}" ]; then
