@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# make patches-check CRIU_SRC=dir: which patches apply to a CRIU tree of somebody's, which is left as it is.
+# make patches-check CRIU_SRC=dir: which patches apply to a CRIU tree of somebody's, which is left as it is. And the tests
+# that are named for patches.
 set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -96,6 +97,22 @@ what_is_there_already() {
 	[ "$(answer "$FIRST")" = "does not apply, it is there already" ] || die "it says: $(answer "$FIRST")"
 }
 
+# The table names a file and a regular expression of what it runs, or nothing.
+tests_are_there() {
+	local number test file behaviour found=0
+
+	while IFS='|' read -r -u 9 _ number _ test _; do
+		[[ $number =~ ^\ [0-9]{4}\  && $test =~ [^\ ] ]] || continue
+		[[ $test =~ ^\ \`([a-z-]+\.sh)\`:\ \`([a-z0-9_]+)\`\ $ ]] || die "patch$number: no test is named by$test"
+		file=${BASH_REMATCH[1]} behaviour=${BASH_REMATCH[2]}
+		sed -nE 's/^[[:space:]]*run_(test|anywhere) "?([^" ]+).*/\2/p' "$TEST_DIR/criu/$file" | grep -qE "$behaviour" ||
+			die "patch$number: $file has no $behaviour"
+		found=$((found + 1))
+	done 9<"$TEST_DIR/../criu-patches/README.md"
+	[ "$found" -gt 0 ] || die "no tests are named"
+}
+
+run_anywhere the_tests_that_the_table_of_patches_names_are_there tests_are_there
 run_test the_series_applies_to_its_base fits_the_base
 run_test a_patch_does_not_apply_where_a_touched_file_was_changed not_where_a_file_is_another
 run_test a_patch_applies_with_fuzz_where_lines_around_it_were_changed with_fuzz_where_context_is_another
