@@ -180,6 +180,24 @@ nothing_but_nftables() {
 	ends
 }
 
+# two_transactions NUMBER: there is no third one that could fail, to lock so many connections.
+two_transactions() {
+	connect "$1"
+	"$CRIU" check --feature network_lock_nftables >/dev/null 2>&1 || skip "no nftables"
+	LD_PRELOAD=$INJECT_SO INJECT=nft:3:EPERM INJECT_HIT=$T/hit dump_connected --network-lock nftables
+	[ ! -e "$T/hit" ] || die "there are three transactions for $1 connections"
+	[ "$RC" = 0 ] || die "dump: $(log_errors "$T/d/dump.log")"
+	restored
+}
+
+for_one_connection() {
+	two_transactions 1
+}
+
+for_six_connections() {
+	two_transactions 6
+}
+
 # A file lock without --file-locks: found when all connections are locked.
 failed() {
 	connect 6 "$T/file"
@@ -228,6 +246,8 @@ run_test iptables_are_used_when_asked_for by_iptables
 run_test nftables_are_used_when_asked_for by_nftables
 run_test where_nftables_fail_iptables_are_used without_nftables
 run_test nftables_that_were_asked_for_and_fail_are_an_error nothing_but_nftables
+run_test one_connection_is_locked_by_two_transactions_at_most for_one_connection
+run_test six_connections_are_locked_by_two_transactions_at_most for_six_connections
 run_test a_dump_that_fails_unlocks_all_connections failed
 run_test images_without_connections_need_no_nftables without_connections
 run_test a_restore_elsewhere_finds_nothing_locked elsewhere
