@@ -3,13 +3,14 @@
 #
 # Whatever fails or is killed at whatever point of a (pre-)dump: the program runs on unharmed, nothing of
 # ours stays in it, and the next round is right. The points are calls that test/faults/inject.c counts.
-# FAULTS_ALL=1 goes through all of them, else it is every so many.
+# FAULTS_ALL=1 goes through all of them, else it is every so many, and of these every FAULTS_EVERYth.
 set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 exec_under_reaper "$@"
 
 INJECT_SO=$TEST_BIN/inject.so
+FAULTS_EVERY=${FAULTS_EVERY:-1}
 # Points, and of these rounds that failed, for the last line.
 POINTS=$(mktemp "${TMPDIR:-/tmp}/wptrack-points.XXXXXX")
 trap 'rm -f "$POINTS"' EXIT
@@ -101,6 +102,7 @@ at_each() {
 
 	[ -f "$INJECT_SO" ] || die "$INJECT_SO is missing: build it first (make)"
 	[ -z "${FAULTS_ALL:-}" ] || stride=1
+	stride=$((stride * FAULTS_EVERY))
 	[ "$action" != kill ] || killed=yes
 	start_tracked pagekeeper 1 --mib 4 --working-set 2 --rate "$RATE"
 	wait_for 5 runs
@@ -155,7 +157,7 @@ at_each() {
 	[ "$rc" = 0 ] || die "$point: failed without a fault"
 	[[ $phase == *first ]] || [ "$phase" = start ] || [ "$(stat_of "$T/faulty" pages_skipped_parent)" -gt 100 ] ||
 		die "without a fault, the round leaves nothing to its parent"
-	[ "$hit" -ge "${5:-3}" ] || die "only $hit points were hit"
+	[ $((hit * FAULTS_EVERY)) -ge "${5:-3}" ] || die "only $hit points were hit"
 	echo "$hit $failed" >>"$POINTS"
 	quit_program
 }

@@ -16,6 +16,8 @@ HERE=$(cd "$(dirname "$0")/.." && pwd)
 export BUILD=${BUILD:-$HERE/../build}
 TIME_SCALE=$("$HERE/../scripts/time-scale.sh")
 export TIME_SCALE
+# It has hundreds of points, and takes hours of an emulated processor.
+export FAULTS_EVERY=${FAULTS_EVERY:-3}
 # Nothing runs beside, and what the guest shares can't be locked.
 export MACHINE_LOCK=/tmp/machine.lock
 
