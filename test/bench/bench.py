@@ -6,7 +6,8 @@
     TURNS=number     how often each figure is taken; 5, or 2 for QUICK
     BENCH_DIR=dir    where images go: /dev/shm, as a disk is not what is measured
     BENCH_JSON=file  what to write; bench.json in the build directory
-    WRITE_DOCS=1     write the tables into docs/performance.md
+    WRITE_DOCS=1     write the tables into docs/performance.md; with BENCH those of the sections alone, each with its own goals and
+                     the machine
 
 Section 8 needs a kernel with soft-dirty bits: `make bench-kernels`.
 """
@@ -97,13 +98,17 @@ def replace_marked(text, name, content):
 def write_doc(machine, reports):
     with open(DOC, encoding="utf-8") as doc:
         text = doc.read()
-    text = replace_marked(text, "machine", machine_line(machine))
-    text = replace_marked(text, "goals", goal_table([goal for report in reports for goal in report.goals]))
-    for report in reports:
-        # Soft-dirty bits are beside ours in a guest: `make bench-kernels` has that table.
-        if report.number == "8" and not report.parts:
-            continue
-        text = replace_marked(text, report.number, "\n\n".join(report.parts))
+    if os.environ.get("BENCH"):
+        for report in reports:
+            if report.parts:
+                text = replace_marked(text, report.number, machine_line(machine) + "\n\n" + report.text())
+    else:
+        text = replace_marked(text, "machine", machine_line(machine))
+        text = replace_marked(text, "goals", goal_table([goal for report in reports for goal in report.goals]))
+        for report in reports:
+            # Soft-dirty bits are beside ours in a guest: `make bench-kernels` has that table.
+            if report.number != "8" or report.parts:
+                text = replace_marked(text, report.number, "\n\n".join(report.parts))
     with open(DOC, "w", encoding="utf-8") as doc:
         doc.write(text)
 
@@ -117,8 +122,6 @@ def show(machine, reports):
 
 def main():
     write_docs = os.environ.get("WRITE_DOCS")
-    if write_docs and os.environ.get("BENCH"):
-        sys.exit("bench: the tables of the documentation are of one run: not WRITE_DOCS with BENCH")
     if os.getuid() != 0:
         sys.exit("bench: must run as root: criu dumps and restores other processes")
     run_below_reaper(sys.argv)
