@@ -24,6 +24,8 @@ SET=${SET:-all}
 JOBS=${JOBS:-$(($(nproc) * 2))}
 # zdtm and crit need the distribution's python3, whatever else is in PATH.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+# It is started hundreds of times, and is not to compile what it imports each time.
+unset PYTHONDONTWRITEBYTECODE
 umask 0
 
 work=$BUILD/zdtm
