@@ -110,18 +110,13 @@ inherited() {
 	quit_program
 }
 
-# huge_of PID: how much memory is in huge pages.
-huge_of() {
-	awk '/^AnonHugePages:/ { print $2 }' "/proc/$1/smaps_rollup"
-}
-
 no_huge_pages() {
 	set_machine /sys/kernel/mm/transparent_hugepage/enabled always
 	start_tracked layout 1 few
-	[ "$(huge_of "$PID")" = 0 ] || die "it has huge pages before"
+	[ "$(rollup "$PID" AnonHugePages)" = 0 ] || die "it has huge pages before"
 	plain_final_dump
 	restore
-	[ "$(huge_of "$PID")" = 0 ] || die "$(huge_of "$PID") kB are in huge pages after the restore"
+	[ "$(rollup "$PID" AnonHugePages)" = 0 ] || die "$(rollup "$PID" AnonHugePages) kB are in huge pages after the restore"
 	verify_program "after the restore"
 	quit_program
 }

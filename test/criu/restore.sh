@@ -6,30 +6,26 @@ set -u
 . "$(dirname "$0")/../lib.sh"
 exec_under_reaper "$@"
 
-# rollup FIELD: kB of the program, by its smaps_rollup.
-rollup() {
-	awk -v field="$1:" '$1 == field { print $2 }' "/proc/$PID/smaps_rollup"
-}
-
 # with_huge_pages MIB ROUNDS: a program whose heap has asked for huge pages, and got most of it in such.
 with_huge_pages() {
 	local round huge rss
 
+	machine_stays
 	grep -q '\[never\]' /sys/kernel/mm/transparent_hugepage/enabled && skip "huge pages are turned off"
 	export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 	start_tracked pagekeeper 1 --mib "$1" --rate 500 --working-set 16
 	unset GLIBC_TUNABLES
-	wait_for 10 has_huge "$(($1 * 1024 / 2))" || skip "the kernel gave no huge pages: $(rollup AnonHugePages) kB"
+	wait_for 10 has_huge "$(($1 * 1024 / 2))" || skip "the kernel gave no huge pages: $(rollup "$PID" AnonHugePages) kB"
 	for ((round = 0; round < $2; round++)); do
 		pre_dump --pre-dump-mode live
 		write_pages 300
 	done
 	# What the rounds have split is not to be had again.
-	huge=$(rollup AnonHugePages) rss=$(rollup Rss)
+	huge=$(rollup "$PID" AnonHugePages) rss=$(rollup "$PID" Rss)
 	final_dump
 	restore
-	has_huge "$((huge * 9 / 10))" || die "huge pages: $huge kB before, $(rollup AnonHugePages) kB after the restore"
-	[ "$(rollup Rss)" -le $((rss + rss / 50 + 1024)) ] || die "resident: $rss kB before, $(rollup Rss) kB after the restore"
+	has_huge "$((huge * 9 / 10))" || die "huge pages: $huge kB before, $(rollup "$PID" AnonHugePages) kB after the restore"
+	[ "$(rollup "$PID" Rss)" -le $((rss + rss / 50 + 1024)) ] || die "resident: $rss kB before, $(rollup "$PID" Rss) kB after the restore"
 	verify_program "after the restore"
 	write_pages 500
 	verify_program "after the restore and more writes"
@@ -37,7 +33,7 @@ with_huge_pages() {
 }
 
 has_huge() {
-	[ "$(rollup AnonHugePages)" -ge "$1" ]
+	[ "$(rollup "$PID" AnonHugePages)" -ge "$1" ]
 }
 
 huge_of_one_image() {
