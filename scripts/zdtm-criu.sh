@@ -31,10 +31,22 @@ for ((i = 0; i < ${#args[@]}; i++)); do
 	case ${args[i]} in
 	-D | --images-dir) dir=${args[i + 1]} ;;
 	--page-server) server=yes ;;
-	--pre-dump-mode) [ "$ZDTM_MODE" != pre-mixed ] || args[i + 1]=$(mixed "$PWD/$dir") ;;
+	--pre-dump-mode) [[ $ZDTM_MODE != pre-mixed && $ZDTM_MODE != pre-restore ]] || args[i + 1]=$(mixed "$PWD/$dir") ;;
 	esac
 done
 set -- "${args[@]}"
+# Memory of the pre-dumps first, and what became of it: how many mappings were in memory.
+if [[ $kind = restore && $ZDTM_MODE = pre-restore ]]; then
+	names=()
+	for ((i = 1; i < ${dir##*/}; i++)); do
+		names+=("$PWD/${dir%/*}/$i")
+	done
+	CRIU_VERIFY_PRE_RESTORE=1 "$ZDTM_CRIU" "$@" --pre-restore < <(printf '%s\n' "${names[@]}") >/dev/null
+	rc=$?
+	held=$(grep -oE '[0-9]+ mappings are in memory' "$dir/restore.log" | tail -n 1)
+	echo "$dir ${held%% *}" >>"$ZDTM_HELD"
+	exit "$rc"
+fi
 if [[ $kind != dump && $kind != pre-dump ]] || [ "$server" = yes ]; then
 	[ "$kind" != page-server ] || exec "$ZDTM_CRIU" "$@"
 	[[ $kind == dump || $kind == pre-dump ]] || exec "$ZDTM_CRIU" "$@"

@@ -180,6 +180,17 @@ sum_up()
 	fi
 }
 
+# judge_held FLAVOR: restores that read pre-dumps had memory of the program before the dump, nearly all of them.
+judge_held()
+{
+	local all some
+
+	all=$(wc -l <"$out/$1.held")
+	some=$(awk '$2 > 0' "$out/$1.held" | wc -l)
+	echo "$1: $some of $all restores had memory of the program beforehand"
+	[ $((some * 10)) -gt $((all * 9)) ] || report "$1" "$MODE" "only $some of $all restores had memory of the program beforehand"
+}
+
 judge()
 {
 	local flavor=$1
@@ -187,6 +198,7 @@ judge()
 	expected "$flavor" >"$out/$flavor.expected"
 	judge_failures "$flavor"
 	judge_rounds "$flavor"
+	[ "$MODE" != pre-restore ] || judge_held "$flavor"
 	skipped=$((skipped + $(grep -h '^Skipping zdtm/' "$out/$flavor.log" | sort -u | wc -l)))
 	if [ ! -s "$out/$flavor.results" ]; then
 		report "$flavor" "$MODE" "nothing ran"

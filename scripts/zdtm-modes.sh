@@ -3,7 +3,7 @@
 #
 # What scripts/zdtm.sh runs, as CRIU's own jobs do (scripts/ci, test/jenkins).
 
-MODES="plain pre pre-read pre-live pre-mixed snaps page-server snaps-page-server dedup jobs again lazy lazy-pre iters freezer fault"
+MODES="plain pre pre-read pre-live pre-mixed pre-restore snaps page-server snaps-page-server dedup jobs again lazy lazy-pre iters freezer fault"
 
 # Exclusions of CRIU's jobs for lazy pages.
 LAZY_EXCLUDE="-x maps04 -x cmdlinenv00 -x maps007"
@@ -20,7 +20,8 @@ runs_of_mode()
 	pre-read) echo "* -a --pre 3 --pre-dump-mode read -x maps04" ;;
 	pre-live) echo "* -a --pre 3 --pre-dump-mode live -x maps04" ;;
 	# scripts/zdtm-criu.sh takes another mode for each round
-	pre-mixed) echo "* -a --pre 3 -x maps04" ;;
+	# it reads them before the restore, too
+	pre-mixed | pre-restore) echo "* -a --pre 3 -x maps04" ;;
 	snaps) echo "* -a --pre 3 --snaps -x maps04" ;;
 	page-server) echo "* -a --pre 3 --page-server -x maps04" ;;
 	snaps-page-server) echo "* -a --pre 3 --snaps --page-server -x maps04" ;;

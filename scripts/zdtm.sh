@@ -112,6 +112,7 @@ prepare_wrapper()
 		ZDTM_PLUGINS=${PLUGINS:-$BUILD/plugins}
 		ZDTM_STATS=$BUILD/test/criu-stats
 		ZDTM_ROUNDS=$out/$1.rounds
+		ZDTM_HELD=$out/$1.held
 		ZDTM_PRE=$2
 		ZDTM_MODE=$MODE
 		ZDTM_RUN_DIRS=$ZDTM_RUN_DIRS
@@ -229,7 +230,7 @@ run_mode()
 	for flavor in $FLAVORS; do
 		began=$SECONDS p=$passed f=$failed s=$skipped
 		: >"$out/$flavor.log" >"$out/$flavor.results"
-		: >"$out/$flavor.rounds"
+		: >"$out/$flavor.rounds" >"$out/$flavor.held"
 		: >"$out/$flavor.wanted"
 		choose_user "$flavor"
 		while read -r -a line; do

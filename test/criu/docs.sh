@@ -18,6 +18,7 @@ RUN_BLOCKS=(
 	"README.md	build/bin/wptrack migrate --criu build/bin/criu --downtime 50 PID /tmp/ck -- -L build/plugins"
 	"docs/migrate.md	wptrack migrate --downtime 50 1234 /tmp/ck -- --tcp-established"
 	"docs/migrate.md	wptrack migrate --address dst --port 7000 --page-server-cmd 'ssh dst \""
+	"docs/pre-restore.md	mkdir -p /tmp/ck/1 /tmp/ck/2 /tmp/ck/3"
 	"docs/wptrack.1	criu pre-dump -t 1234 -D /tmp/ck/3 --prev-images-dir ../2"
 )
 
@@ -171,6 +172,15 @@ migrate_to_a_server() {
 	runs_on
 }
 
+memory_before_the_dump() {
+	a_place
+	export CRIU_LIBS_DIR=$PLUGINS
+	start_tracked pagekeeper 1 --mib 8
+	run_block docs/pre-restore.md "${RUN_BLOCKS[4]#*	}"
+	[ "$(grep -c ': in memory$' "$T/ck/answers")" = 2 ] || die "the answers are: $(cat "$T/ck/answers")"
+	runs_on
+}
+
 manual_page() {
 	a_place
 	export CRIU_LIBS_DIR=$PLUGINS
@@ -178,9 +188,9 @@ manual_page() {
 	start_tracked pagekeeper 1 --mib 8
 	criu pre-dump -t "$PID" -D "$T/ck/1" && criu pre-dump -t "$PID" -D "$T/ck/2" --prev-images-dir ../1 || die "pre-dump"
 	# A migration wants a directory of its own.
-	"$COMMANDS" block "$TOP/docs/wptrack.1" "${RUN_BLOCKS[4]#*	}" | grep -q '^wptrack migrate .* /tmp/ck ' || die "no migration"
+	"$COMMANDS" block "$TOP/docs/wptrack.1" "${RUN_BLOCKS[5]#*	}" | grep -q '^wptrack migrate .* /tmp/ck ' || die "no migration"
 	fill_in() { sed "s/1234/$PID/g; /migrate/s#/tmp/ck#$T/m#; s#/tmp/ck#$T/ck#g"; }
-	run_block docs/wptrack.1 "${RUN_BLOCKS[4]#*	}"
+	run_block docs/wptrack.1 "${RUN_BLOCKS[5]#*	}"
 	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
 	restore_and_verify "$(find "$T/m" -name core-\* -printf '%h\n' | head -n 1)"
 	quit_program
@@ -336,5 +346,6 @@ run_test the_demo_prints_what_the_readme_shows demo
 run_test the_rounds_in_one_command_work one_command
 run_test a_migration_and_its_restore_work_as_shown migrate_and_restore
 run_test a_migration_to_a_page_server_works_as_shown migrate_to_a_server
+run_test memory_is_there_before_the_dump_as_shown memory_before_the_dump
 run_test the_example_of_the_manual_page_works manual_page
 finish
