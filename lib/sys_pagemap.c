@@ -287,6 +287,7 @@ static int add_collected(int pagemap_fd, struct wptrack_scan *scan, uint64_t end
 		.end = end,
 		.regs = scan->regs + scan->nr_regs,
 		.max_regs = scan->max_regs - scan->nr_regs,
+		.keep = scan->keep,
 	};
 	int err = wptrack_pagemap_collect(pagemap_fd, &part);
 

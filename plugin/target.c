@@ -353,7 +353,11 @@ int wptrack_target_collect(struct wptrack_target *target, struct cr_mem_track_co
 	 */
 	runs = wptrack_target_runs(target, req->running);
 	target->ran |= runs;
-	scan.keep = runs && vma->unasked;
+	/*
+	 * To arm pages takes most of the time of a scan, and the task is stopped for that long. If the dump fails, the
+	 * next round is full; if the task runs on after all, what it has written before is reported once more.
+	 */
+	scan.keep = (runs && vma->unasked) || req->last;
 	proven = target->basis == WPTRACK_BASIS_INCREMENTAL && vma->armed;
 	if (runs)
 		err = wptrack_running_collect(target, vma, &scan);

@@ -88,6 +88,34 @@ repeated_snapshots() {
 	quit_program
 }
 
+# written: the kB that status says have been written.
+written() {
+	"$WPTRACK" status --json | tr ',{}' '\n' | awk -F: '/"written_bytes"/ { sum += $2 } END { print int(sum / 1024) }'
+}
+
+# To arm pages anew takes most of the time of a scan. When a program ends with the dump, or stays stopped, none is.
+last_dump() {
+	local before after
+
+	start_tracked pagekeeper 1 --mib 32 --rate 5000
+	pre_dump
+	write_pages 500
+	dump_round --leave-stopped
+	assert_incremental
+	after=$(written)
+	[ "$after" -ge 1000 ] || die "$after kB are reported as written after the dump: the rest has been armed anew"
+	# It may go on: what has been reported is reported once more.
+	kill -CONT "$PID"
+	write_pages 300
+	pre_dump
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 0 ] || die "round $ROUND left nothing to its parent"
+	before=$(written)
+	[ "$before" -lt "$after" ] || die "$before kB are reported as written after a pre-dump, $after before"
+	final_dump
+	restore_and_verify
+	quit_program
+}
+
 # A restore that needs a vDSO proxy leaves the old vvar behind as memory like any other, but not to be dumped.
 proxied_vdso() {
 	start_tracked pagekeeper 1 --mib 16
@@ -148,4 +176,5 @@ run_test memory_unreadable_in_some_rounds_is_not_lost toggle_slowly
 run_test memory_toggled_while_dumping_is_not_lost toggle_all_the_time
 run_test a_program_with_a_vdso_proxy_is_tracked proxied_vdso
 run_test snapshots_of_a_running_program_are_incremental repeated_snapshots
+run_test a_dump_that_ends_the_program_arms_nothing last_dump
 finish
