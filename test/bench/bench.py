@@ -17,6 +17,7 @@ import re
 import sys
 import time
 
+import section_blackout
 import section_growth
 import section_memory
 import section_migration
@@ -33,12 +34,12 @@ from load import Load
 DOC = os.path.join(HERE, "..", "..", "docs", "performance.md")
 
 TITLES = ("One bare scan", "Stopped time", "Throughput and latency", "Pages written", "Migration", "Memory", "Growth",
-          "Predictions", "Beside soft-dirty bits", "Restore")
+          "Predictions", "Beside soft-dirty bits", "Restore", "Away")
 
 # Sections 0 and 1 are measured of the same programs.
 SECTIONS = (("0|1", section_stop), ("2", section_program), ("3", section_pages), ("4", section_migration),
             ("5", section_memory), ("6", section_growth), ("7", section_predict), ("8", section_soft_dirty),
-            ("9", section_restore))
+            ("9", section_restore), ("10", section_blackout))
 
 
 def machine_line(machine):
@@ -73,7 +74,7 @@ def measure(bench, reports):
         if not is_wanted(numbers):
             continue
         start = time.monotonic()
-        print(f"{numbers.replace('|', ' and ')}: {TITLES[int(numbers[-1])]}", flush=True)
+        print(f"{numbers.replace('|', ' and ')}: {TITLES[int(numbers.split('|')[-1])]}", flush=True)
         try:
             section.run(bench, reports)
         except BenchError as err:
