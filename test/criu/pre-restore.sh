@@ -124,12 +124,12 @@ threads_and_children() {
 	verify_and_quit
 }
 
-# shape MODE: mappings and processes come, go, change and move between rounds.
+# shape MODE [OPTION...]: mappings and processes come, go, change and move between rounds.
 shape() {
 	local processes
 
 	start_tracked shapes 2
-	prepare
+	prepare "${@:2}"
 	held_round --pre-dump-mode "$1"
 	for processes in 3 3 2 2; do
 		ctl step || die "a step failed: $(tail -n 3 "$T/program.log")"
@@ -154,6 +154,11 @@ live_shapes() {
 
 stopped_shapes() {
 	shape splice
+}
+
+# Holes are punched into images as they are read, but not into what may be read once more.
+deduplicated_shapes() {
+	shape live --auto-dedup
 }
 
 # reservation PROCESSES OPTION...: far more is reserved than there is memory.
@@ -314,6 +319,39 @@ nothing_read() {
 	verify_and_quit
 }
 
+# A directory that has not been copied to its end
+copied_in_part() {
+	local pages
+
+	start_tracked pagekeeper 1 --mib 16 --rate 1000
+	prepare
+	pre_dump --pre-dump-mode live
+	pages=$(echo "$T"/1/pages-*.img)
+	cp "$pages" "$T/pages" && truncate -s -8192 "$pages" || die "truncate"
+	hold 1 "the pages of the root task can't be read"
+	cp "$T/pages" "$pages" || die "cp"
+	write_pages 300
+	held_round --pre-dump-mode live
+	write_pages 300
+	last_dump
+	restored
+	was_there 3000
+	verify_and_quit
+}
+
+# Some who start criu don't want to hear of their children, and that is inherited.
+ignored_children() {
+	start_tracked pagekeeper 1 --mib 16 --rate 1000
+	BELOW="env --ignore-signal=CHLD"
+	prepare
+	held_round --pre-dump-mode live
+	write_pages 300
+	last_dump
+	restored
+	was_there 3000
+	verify_and_quit
+}
+
 # Memory is compared with the images: here a page of them has changed since it was read.
 spoiled() {
 	local page
@@ -379,6 +417,7 @@ refused() {
 refusals() {
 	refused "--pre-restore and --restore-sibling cannot be used together" restore --restore-sibling -d --pre-restore
 	refused "--pre-restore and --lazy-pages cannot be used together" restore --lazy-pages --pre-restore
+	refused "--shell-job needs standard input" restore --shell-job --pre-restore
 	refused "--pre-restore is for the restore command only" dump -t $$ --pre-restore
 	refused "takes the number of an open descriptor to read from, not 77" restore --pre-restore=77
 	refused "takes the number of an open descriptor to read from, not x" restore --pre-restore=x
@@ -389,6 +428,7 @@ run_test rounds_of_all_modes_are_in_memory_before_the_dump mixed_chain
 run_test threads_and_children_of_it_are_right threads_and_children
 run_test shapes_that_change_between_live_rounds_are_right live_shapes
 run_test shapes_that_change_between_stopped_rounds_are_right stopped_shapes
+run_test shapes_that_change_are_right_with_deduplication deduplicated_shapes
 run_test a_reservation_of_64_tib_is_in_memory of_64_tib
 run_test a_forked_reservation_of_64_tib_is_right of_64_tib_forked
 run_test reservations_of_100_tib_are_in_memory of_100_tib
@@ -400,6 +440,8 @@ run_test a_dump_after_a_round_that_was_not_read_is_right unread_round
 run_test a_dump_after_a_round_that_was_written_anew_is_right rewritten_round
 run_test a_dump_without_a_parent_is_right full_dump
 run_test what_is_no_pre_dump_is_left_out nothing_read
+run_test a_pre_dump_that_was_copied_in_part_is_left_out copied_in_part
+run_test whoever_ignores_its_children_gets_its_program_back ignored_children
 run_test memory_that_is_not_what_the_images_say_is_found spoiled
 run_test criu_is_the_parent_of_the_program parent_of_the_program
 run_test a_restore_that_is_given_up_leaves_nothing given_up

@@ -44,6 +44,37 @@ huge_of_a_chain() {
 	with_huge_pages 64 2
 }
 
+# spoiled_end ROUNDS: pages images that have not been copied to their end. It must not be tried for ever.
+spoiled_end() {
+	local round pages
+
+	start_tracked pagekeeper 1 --mib 16 --rate 1000
+	for ((round = 0; round < $1; round++)); do
+		pre_dump --pre-dump-mode live
+		write_pages 300
+	done
+	final_dump
+	pages=$(echo "$T"/1/pages-*.img)
+	cp "$pages" "$T/pages" && truncate -s 8192 "$pages" || die "truncate"
+	CRIU_TIMEOUT=30 criu_cmd restore.log restore -D "$DIR" --restore-detached
+	[ $? = 1 ] || die "the restore does not fail by itself"
+	grep -q 'Pages image ends at' "$DIR/restore.log" || die "$(log_errors "$DIR/restore.log")"
+	wait_for 10 session_is_gone "$PID" || die "something of the program is there"
+	cp "$T/pages" "$pages" || die "cp"
+	restore_and_verify
+	quit_program
+}
+
+one_image_ends_early() {
+	spoiled_end 0
+}
+
+an_image_of_a_chain_ends_early() {
+	spoiled_end 1
+}
+
+run_test a_pages_image_that_ends_too_early_is_refused one_image_ends_early
+run_test a_pages_image_of_a_chain_that_ends_too_early_is_refused an_image_of_a_chain_ends_early
 run_test huge_pages_of_a_program_are_huge_again huge_of_one_image
 run_test huge_pages_of_a_chain_are_huge_again huge_of_a_chain
 finish
