@@ -327,7 +327,7 @@ copied_in_part() {
 	prepare
 	pre_dump --pre-dump-mode live
 	pages=$(echo "$T"/1/pages-*.img)
-	cp "$pages" "$T/pages" && truncate -s -8192 "$pages" || die "truncate"
+	cp "$pages" "$T/pages" && truncate -s 8192 "$pages" || die "truncate"
 	hold 1 "the pages of the root task can't be read"
 	cp "$T/pages" "$pages" || die "cp"
 	write_pages 300
