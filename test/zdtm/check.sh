@@ -23,6 +23,6 @@ memory='maps|mem-touch|mprotect|mlock|mremap|madvise|wipeonfork|thp|shm|memfd|vd
 
 zdtm MODE=pre SET=own FLAVORS=h
 zdtm MODE=pre SET=stock FLAVORS="h uns" TESTS="$memory"
-zdtm MODE=pre-mixed SET=stock FLAVORS=h TESTS="$memory"
+zdtm MODE=pre-restore SET=stock FLAVORS=h TESTS="$memory"
 zdtm MODE=jobs SET=stock FLAVORS=h
 exit "$failed"
