@@ -4,6 +4,10 @@
 
 Draws a migration in rounds: when the program is stopped, which pages it has written, and which are copied where.
 It has a background of its own, so that it can be read on light and dark pages alike."""
+import sys
+
+sys.dont_write_bytecode = True
+from drawing import begin, rect, text  # pylint: disable=wrong-import-position # the line above is to be before it
 
 WIDTH, HEIGHT = 880, 452
 LEFT = 132  # where the lanes begin; their names are before it
@@ -19,34 +23,6 @@ ROUNDS = (
     ("pre-dump", 5, (4, 10, 11, 23), "what was written since"),
     ("dump", 40, (10, 23), "what was written since"),
 )
-
-# Colours on a light page, and on a dark one.
-LIGHT = {"paper": "#ffffff", "line": "#d0d7de", "ink": "#1f2328", "faint": "#59636e", "none": "#e4e8ec",
-         "runs": "#4ac26b", "stops": "#cf222e", "wrote": "#e8912d", "copy": "#2f7fe0"}
-DARK = {"paper": "#151b23", "line": "#3d444d", "ink": "#f0f6fc", "faint": "#9da7b3", "none": "#2d3540",
-        "runs": "#2ea043", "stops": "#f85149", "wrote": "#e8912d", "copy": "#58a6ff"}
-FONTS = """
-text { font: 13px -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', Helvetica, Arial, sans-serif; }
-.head { font-weight: bold; } .faint { font-size: 12px; } .mono { font-family: 'DejaVu Sans Mono', Menlo, Consolas, monospace; }
-.box, .arrow { fill: none; stroke-width: 1.5; } .arrow { marker-end: url(#tip); } .guide { stroke-dasharray: 3 3; }
-"""
-
-
-def colours(palette):
-    """The rules that colour each kind of thing. Plain ones: not all that draw SVG know variables."""
-    rules = [f".{kind} {{ fill: {palette[kind]}; }}" for kind in ("none", "runs", "stops", "wrote", "copy")]
-    rules.append(f"text {{ fill: {palette['ink']}; }} .faint, .tip {{ fill: {palette['faint']}; }}")
-    rules.append(f".paper {{ fill: {palette['paper']}; }} .paper, .box, .guide {{ stroke: {palette['line']}; }}")
-    rules.append(f".arrow {{ stroke: {palette['faint']}; }}")
-    return "\n".join(rules)
-
-
-def text(x, y, what, kind="", anchor="start"):
-    return f'<text x="{x}" y="{y}" class="{kind}" text-anchor="{anchor}">{what}</text>'
-
-
-def rect(x, y, width, height, kind, radius=2):
-    return f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="{radius}" class="{kind}"/>'
 
 
 def arrow(x1, y1, x2, y2):
@@ -104,9 +80,8 @@ def legend():
 
 
 def drawing():
-    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">'
-    yield "<title>A migration: three pre-dumps and a dump, each copies the pages written since the one before</title>"
-    yield f"<style>{FONTS}{colours(LIGHT)}\n@media (prefers-color-scheme: dark) {{\n{colours(DARK)}\n}}</style>"
+    yield from begin(WIDTH, HEIGHT,
+                     "A migration: three pre-dumps and a dump, each copies the pages written since the one before")
     yield '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     yield '<path d="M0 0L8 4L0 8z" class="tip"/></marker></defs>'
     yield rect(1, 1, WIDTH - 2, HEIGHT - 2, "paper", 8)

@@ -14,6 +14,7 @@ Section 8 needs a kernel with soft-dirty bits: `make bench-kernels`.
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 
@@ -32,6 +33,7 @@ from harness import HERE, Bench, BenchError, end_on_signals, run_below_reaper
 from load import Load
 
 DOC = os.path.join(HERE, "..", "..", "docs", "performance.md")
+DRAW_AWAY = os.path.join(HERE, "..", "..", "scripts", "draw-away.py")
 
 TITLES = ("One bare scan", "Stopped time", "Throughput and latency", "Pages written", "Migration", "Memory", "Growth",
           "Predictions", "Beside soft-dirty bits", "Restore", "Away")
@@ -112,6 +114,9 @@ def write_doc(machine, reports):
                 text = replace_marked(text, report.number, "\n\n".join(report.parts))
     with open(DOC, "w", encoding="utf-8") as doc:
         doc.write(text)
+    drawn = subprocess.run([DRAW_AWAY, DOC], capture_output=True, check=True)
+    with open(os.path.join(os.path.dirname(DOC), "away.svg"), "wb") as picture:
+        picture.write(drawn.stdout)
 
 
 def show(machine, reports):

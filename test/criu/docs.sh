@@ -100,11 +100,18 @@ demo() {
 	same_shape "^demo:" "$T/demo.out"
 }
 
-# The picture is the script's. It needs nothing but python.
+# The pictures are the scripts'. They need nothing but python.
 picture() {
+	local drawn
+
 	"$TOP/scripts/draw-migration.py" >"$T/migration.svg" || die "it can't be drawn"
 	cmp -s "$T/migration.svg" "$TOP/docs/migration.svg" || die "docs/migration.svg is not what scripts/draw-migration.py draws"
-	python3 -c 'import sys, xml.dom.minidom as dom; dom.parse(sys.argv[1])' "$T/migration.svg" || die "it is no XML"
+	"$TOP/scripts/draw-away.py" "$TOP/docs/performance.md" >"$T/away.svg" || die "it can't be drawn"
+	cmp -s "$T/away.svg" "$TOP/docs/away.svg" || die "docs/away.svg is not what scripts/draw-away.py draws of docs/performance.md"
+	grep -q '^!\[.*\](away.svg)$' "$TOP/docs/performance.md" || die "docs/performance.md does not show it"
+	for drawn in migration away; do
+		python3 -c 'import sys, xml.dom.minidom as dom; dom.parse(sys.argv[1])' "$T/$drawn.svg" || die "$drawn.svg is no XML"
+	done
 	grep -q '^!\[.*\](docs/migration.svg)$' "$TOP/README.md" || die "README.md does not show it"
 }
 
