@@ -95,7 +95,7 @@ written() {
 
 # To arm pages anew takes most of the time of a scan. When a program ends with the dump, or stays stopped, none is.
 last_dump() {
-	local before after
+	local after
 
 	start_tracked pagekeeper 1 --mib 32 --rate 5000
 	pre_dump
@@ -109,8 +109,7 @@ last_dump() {
 	write_pages 300
 	pre_dump
 	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt 0 ] || die "round $ROUND left nothing to its parent"
-	before=$(written)
-	[ "$before" -lt "$after" ] || die "$before kB are reported as written after a pre-dump, $after before"
+	[ "$(stat_of "$DIR" pages_written)" -ge $((after / 4)) ] || die "round $ROUND has not written what was reported before"
 	final_dump
 	restore_and_verify
 	quit_program

@@ -406,6 +406,43 @@ given_up() {
 	quit_program
 }
 
+# over_rpc [OPTION...]: the same, asked for over RPC.
+over_rpc() {
+	mkdir "$T/last" && mkfifo "$T/names" || die "mkfifo"
+	(
+		cd "$T" || exit 1
+		CRIU_VERIFY_PRE_RESTORE=1 CRIU_LIBS_DIR=$PLUGINS timeout "$CRIU_TIMEOUT" \
+			"$TEST_BIN/criu-rpc" "$CRIU" pre-restore "$T/last" "$@" <names >answers 2>"$T/err"
+	) &
+	WAITING=$!
+	exec {NAMES}>"$T/names"
+	start_tracked pagekeeper 1 --mib 16 --rate 1000
+	pre_dump --pre-dump-mode live
+	asked 1
+	write_pages 300
+	pre_dump
+	asked 2
+	write_pages 300
+	last_dump
+	let_go || die "the restore failed: $(cat "$T/err") $(log_errors "$T/last/criu.log")"
+	[ "$(tail -n 1 "$T/answers")" = "pid $PID" ] || die "the answers are $(cat "$T/answers")"
+	ctl ready 1 || die "restored, but the program does not run"
+	mv "$T/last/criu.log" "$T/last/restore.log"
+	was_there 3000
+	verify_and_quit
+}
+
+# asked ROUND: the last round is in memory.
+asked() {
+	echo "$T/$1" >&"$NAMES"
+	wait_for 30 answered "$1" || die "no answer: $(cat "$T/err")"
+	[ "$(tail -n 1 "$T/answers")" = success ] || die "the answer is $(tail -n 1 "$T/answers" "$T/err")"
+}
+
+as_sibling() {
+	over_rpc --sibling
+}
+
 # refused WHAT OPTION...: with an error that says WHAT.
 refused() {
 	mkdir "$T/last"
@@ -445,5 +482,7 @@ run_test whoever_ignores_its_children_gets_its_program_back ignored_children
 run_test memory_that_is_not_what_the_images_say_is_found spoiled
 run_test criu_is_the_parent_of_the_program parent_of_the_program
 run_test a_restore_that_is_given_up_leaves_nothing given_up
+run_test over_rpc_a_program_has_its_memory_before_the_dump over_rpc
+run_test over_rpc_as_a_sibling_too as_sibling
 run_test options_that_do_not_go_together_are_refused refusals
 finish

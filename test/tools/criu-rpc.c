@@ -5,6 +5,9 @@
  *   criu-rpc CRIU check
  *   criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read|--live] [--before-stop]
  *                                       [--no-track] [--rate BYTES] [--config FILE] [--field NUMBER=VALUE]
+ *   criu-rpc CRIU pre-restore DIR [--sibling]
+ *
+ * pre-restore asks for each pre-dump whose directory is a line of its standard input, then for the restore of DIR.
  *
  * CRIU is the program, or the socket of a `criu service` that runs.
  *
@@ -316,8 +319,52 @@ static int do_dump(const struct swrk *w, bool pre, int argc, char **argv)
 	return ret;
 }
 
+/* About the images in a directory. Return: 0, or 1 (said why). */
+static int ask(const struct swrk *w, CriuReqType type, const char *path, bool sibling)
+{
+	static char log_file[] = "criu.log";
+	CriuOpts opts = CRIU_OPTS__INIT;
+	CriuReq req = CRIU_REQ__INIT;
+	CriuResp *resp;
+	int dir, ret;
+
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return fail(path, errno);
+	opts.images_dir_fd = dir;
+	opts.has_log_level = true;
+	opts.log_level = 4;
+	opts.log_file = log_file;
+	opts.has_rst_sibling = sibling;
+	opts.rst_sibling = sibling;
+	req.type = type;
+	req.opts = &opts;
+	resp = swrk_call(w, &req);
+	close(dir);
+	if (!resp)
+		return 1;
+	ret = report(resp, type);
+	if (!ret && resp->restore)
+		printf("pid %d\n", resp->restore->pid);
+	fflush(stdout);
+	criu_resp__free_unpacked(resp, NULL);
+	return ret;
+}
+
+static int do_pre_restore(const struct swrk *w, const char *last, bool sibling)
+{
+	char line[4096];
+
+	while (fgets(line, sizeof(line), stdin)) {
+		line[strcspn(line, "\n")] = '\0';
+		ask(w, CRIU_REQ_TYPE__PRE_RESTORE, line, sibling);
+	}
+	return ask(w, CRIU_REQ_TYPE__RESTORE, last, sibling);
+}
+
 int main(int argc, char **argv)
 {
+	bool restore = argc >= 4 && !strcmp(argv[2], "pre-restore");
 	bool check = argc == 3 && !strcmp(argv[2], "check");
 	bool pre = argc >= 5 && !strcmp(argv[2], "pre-dump");
 	bool dump = argc >= 5 && !strcmp(argv[2], "dump");
@@ -325,11 +372,12 @@ int main(int argc, char **argv)
 	struct swrk w;
 	int ret;
 
-	if (!check && !pre && !dump) {
+	if (!check && !pre && !dump && !restore) {
 		fprintf(stderr, "usage: criu-rpc CRIU check\n"
 				"       criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running]\n"
 				"                [--read|--live] [--before-stop] [--no-track] [--rate BYTES]\n"
-				"                [--config FILE] [--field NUMBER=VALUE]\n");
+				"                [--config FILE] [--field NUMBER=VALUE]\n"
+				"       criu-rpc CRIU pre-restore DIR [--sibling]\n");
 		return 2;
 	}
 	if (!stat(argv[1], &st) && S_ISSOCK(st.st_mode))
@@ -338,7 +386,10 @@ int main(int argc, char **argv)
 		ret = swrk_start(argv[1], &w);
 	if (ret)
 		return fail("cannot start or reach criu", ret);
-	ret = check ? do_check(&w) : do_dump(&w, pre, argc - 3, argv + 3);
+	if (restore)
+		ret = do_pre_restore(&w, argv[3], argc > 4 && !strcmp(argv[4], "--sibling"));
+	else
+		ret = check ? do_check(&w) : do_dump(&w, pre, argc - 3, argv + 3);
 	ret |= swrk_finish(&w);
 	return ret;
 }
