@@ -19,8 +19,7 @@ runs_of_mode()
 	pre) echo "* -a --pre 3 -x maps04" ;;
 	pre-read) echo "* -a --pre 3 --pre-dump-mode read -x maps04" ;;
 	pre-live) echo "* -a --pre 3 --pre-dump-mode live -x maps04" ;;
-	# scripts/zdtm-criu.sh takes another mode for each round
-	# it reads them before the restore, too
+	# scripts/zdtm-criu.sh takes another mode for each round; in pre-restore it also reads them before the restore
 	pre-mixed | pre-restore) echo "* -a --pre 3 -x maps04" ;;
 	snaps) echo "* -a --pre 3 --snaps -x maps04" ;;
 	page-server) echo "* -a --pre 3 --page-server -x maps04" ;;

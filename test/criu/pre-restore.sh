@@ -87,6 +87,30 @@ verify_and_quit() {
 	quit_program
 }
 
+# held_program: one whose first round is in memory, and that has written since.
+held_program() {
+	start_tracked pagekeeper 1 --mib 16 --rate 1000
+	prepare
+	held_round --pre-dump-mode live
+	write_pages 300
+}
+
+# not_followed: the dump is right, and criu says that it does not follow what is in memory.
+not_followed() {
+	last_dump
+	restored
+	grep -q 'does not follow the pre-dump that is in memory' "$T/last/restore.log" || die "nobody said so"
+	verify_and_quit
+}
+
+# followed PAGES [READ]: the dump is right, as was_there says.
+followed() {
+	last_dump
+	restored
+	was_there "$@"
+	verify_and_quit
+}
+
 # chain MODE...: a pre-dump in each mode.
 chain() {
 	local mode
@@ -97,10 +121,7 @@ chain() {
 		held_round --pre-dump-mode "$mode"
 		write_pages 300
 	done
-	last_dump
-	restored
-	was_there 10000
-	verify_and_quit
+	followed 10000
 }
 
 live_chain() {
@@ -118,10 +139,7 @@ threads_and_children() {
 	write_pages 300
 	held_round --pre-dump-mode live
 	write_pages 300
-	last_dump
-	restored
-	was_there 4000
-	verify_and_quit
+	followed 4000
 }
 
 # shape MODE [OPTION...]: mappings and processes come, go, change and move between rounds.
@@ -242,12 +260,7 @@ taken_addresses() {
 huge_pages() {
 	local huge
 
-	machine_stays
-	grep -q '\[never\]' /sys/kernel/mm/transparent_hugepage/enabled && skip "huge pages are turned off"
-	export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
-	start_tracked pagekeeper 1 --mib 64 --rate 500 --working-set 16
-	unset GLIBC_TUNABLES
-	wait_for 10 has_huge 32768 || skip "the kernel gave no huge pages: $(rollup "$PID" AnonHugePages) kB"
+	start_with_huge_pages 64
 	prepare
 	held_round --pre-dump-mode live
 	write_pages 300
@@ -259,45 +272,26 @@ huge_pages() {
 	verify_and_quit
 }
 
-has_huge() {
-	[ "$(rollup "$PID" AnonHugePages)" -ge "$1" ]
-}
-
 # What is in memory is not what the dump counts on: a round that was not read lies between.
 unread_round() {
-	start_tracked pagekeeper 1 --mib 16 --rate 1000
-	prepare
-	held_round --pre-dump-mode live
-	write_pages 300
+	held_program
 	pre_dump --pre-dump-mode live
 	write_pages 300
-	last_dump
-	restored
-	grep -q 'does not follow the pre-dump that is in memory' "$T/last/restore.log" || die "nobody said so"
-	verify_and_quit
+	not_followed
 }
 
 # The same directory, with other images in it.
 rewritten_round() {
-	start_tracked pagekeeper 1 --mib 16 --rate 1000
-	prepare
-	held_round --pre-dump-mode live
-	write_pages 300
+	held_program
 	epoch_next
 	criu_cmd pre-dump.log pre-dump -t "$PID" -D "$T/1" --track-mem --pre-dump-mode splice || die "the second pre-dump failed"
 	epoch_next
 	write_pages 300
-	last_dump
-	restored
-	grep -q 'does not follow the pre-dump that is in memory' "$T/last/restore.log" || die "nobody said so"
-	verify_and_quit
+	not_followed
 }
 
 full_dump() {
-	start_tracked pagekeeper 1 --mib 16 --rate 1000
-	prepare
-	held_round --pre-dump-mode live
-	write_pages 300
+	held_program
 	DIR=$T/last
 	criu_cmd dump.log dump -t "$PID" -D "$DIR" || die "the dump failed: $(log_errors "$DIR/dump.log")"
 	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
@@ -333,23 +327,14 @@ copied_in_part() {
 	write_pages 300
 	held_round --pre-dump-mode live
 	write_pages 300
-	last_dump
-	restored
-	was_there 3000
-	verify_and_quit
+	followed 3000
 }
 
 # Some who start criu don't want to hear of their children, and that is inherited.
 ignored_children() {
-	start_tracked pagekeeper 1 --mib 16 --rate 1000
 	BELOW="env --ignore-signal=CHLD"
-	prepare
-	held_round --pre-dump-mode live
-	write_pages 300
-	last_dump
-	restored
-	was_there 3000
-	verify_and_quit
+	held_program
+	followed 3000
 }
 
 # Memory is compared with the images: here a page of them has changed since it was read.

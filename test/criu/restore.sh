@@ -6,16 +6,11 @@ set -u
 . "$(dirname "$0")/../lib.sh"
 exec_under_reaper "$@"
 
-# with_huge_pages MIB ROUNDS: a program whose heap has asked for huge pages, and got most of it in such.
+# with_huge_pages MIB ROUNDS: what was in huge pages is in huge pages again.
 with_huge_pages() {
 	local round huge rss
 
-	machine_stays
-	grep -q '\[never\]' /sys/kernel/mm/transparent_hugepage/enabled && skip "huge pages are turned off"
-	export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
-	start_tracked pagekeeper 1 --mib "$1" --rate 500 --working-set 16
-	unset GLIBC_TUNABLES
-	wait_for 10 has_huge "$(($1 * 1024 / 2))" || skip "the kernel gave no huge pages: $(rollup "$PID" AnonHugePages) kB"
+	start_with_huge_pages "$1"
 	for ((round = 0; round < $2; round++)); do
 		pre_dump --pre-dump-mode live
 		write_pages 300
@@ -30,10 +25,6 @@ with_huge_pages() {
 	write_pages 500
 	verify_program "after the restore and more writes"
 	quit_program
-}
-
-has_huge() {
-	[ "$(rollup "$PID" AnonHugePages)" -ge "$1" ]
 }
 
 huge_of_one_image() {

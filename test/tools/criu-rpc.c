@@ -289,41 +289,10 @@ static int parse_flags(int argc, char **argv, CriuOpts *opts)
 	return 0;
 }
 
-static int do_dump(const struct swrk *w, bool pre, int argc, char **argv)
+/* Ask for something about the images in a directory. Return: 0, or 1 (said why). */
+static int ask(const struct swrk *w, CriuReqType type, const char *path, CriuOpts *opts)
 {
 	static char log_file[] = "criu.log";
-	CriuOpts opts = CRIU_OPTS__INIT;
-	CriuReq req = CRIU_REQ__INIT;
-	CriuResp *resp;
-	int dir, ret;
-
-	dir = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return fail(argv[1], errno);
-	opts.images_dir_fd = dir;
-	opts.has_pid = true;
-	opts.pid = atoi(argv[0]);
-	opts.has_log_level = true;
-	opts.log_level = 4;
-	opts.log_file = log_file;
-	if (parse_flags(argc - 2, argv + 2, &opts))
-		return 2;
-	req.type = pre ? CRIU_REQ_TYPE__PRE_DUMP : CRIU_REQ_TYPE__DUMP;
-	req.opts = &opts;
-	resp = swrk_call(w, &req);
-	close(dir);
-	if (!resp)
-		return 1;
-	ret = report(resp, req.type);
-	criu_resp__free_unpacked(resp, NULL);
-	return ret;
-}
-
-/* About the images in a directory. Return: 0, or 1 (said why). */
-static int ask(const struct swrk *w, CriuReqType type, const char *path, bool sibling)
-{
-	static char log_file[] = "criu.log";
-	CriuOpts opts = CRIU_OPTS__INIT;
 	CriuReq req = CRIU_REQ__INIT;
 	CriuResp *resp;
 	int dir, ret;
@@ -331,14 +300,12 @@ static int ask(const struct swrk *w, CriuReqType type, const char *path, bool si
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return fail(path, errno);
-	opts.images_dir_fd = dir;
-	opts.has_log_level = true;
-	opts.log_level = 4;
-	opts.log_file = log_file;
-	opts.has_rst_sibling = sibling;
-	opts.rst_sibling = sibling;
+	opts->images_dir_fd = dir;
+	opts->has_log_level = true;
+	opts->log_level = 4;
+	opts->log_file = log_file;
 	req.type = type;
-	req.opts = &opts;
+	req.opts = opts;
 	resp = swrk_call(w, &req);
 	close(dir);
 	if (!resp)
@@ -351,15 +318,29 @@ static int ask(const struct swrk *w, CriuReqType type, const char *path, bool si
 	return ret;
 }
 
+static int do_dump(const struct swrk *w, bool pre, int argc, char **argv)
+{
+	CriuOpts opts = CRIU_OPTS__INIT;
+
+	opts.has_pid = true;
+	opts.pid = atoi(argv[0]);
+	if (parse_flags(argc - 2, argv + 2, &opts))
+		return 2;
+	return ask(w, pre ? CRIU_REQ_TYPE__PRE_DUMP : CRIU_REQ_TYPE__DUMP, argv[1], &opts);
+}
+
 static int do_pre_restore(const struct swrk *w, const char *last, bool sibling)
 {
+	CriuOpts opts = CRIU_OPTS__INIT;
 	char line[4096];
 
+	opts.has_rst_sibling = sibling;
+	opts.rst_sibling = sibling;
 	while (fgets(line, sizeof(line), stdin)) {
 		line[strcspn(line, "\n")] = '\0';
-		ask(w, CRIU_REQ_TYPE__PRE_RESTORE, line, sibling);
+		ask(w, CRIU_REQ_TYPE__PRE_RESTORE, line, &opts);
 	}
-	return ask(w, CRIU_REQ_TYPE__RESTORE, last, sibling);
+	return ask(w, CRIU_REQ_TYPE__RESTORE, last, &opts);
 }
 
 int main(int argc, char **argv)
