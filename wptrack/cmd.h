@@ -10,6 +10,7 @@
 #include <getopt.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "lib/wire.h"
 
@@ -20,6 +21,9 @@
 /* wptrack migrate has not dumped, as that would have taken too long. */
 #define WPTRACK_EXIT_NOT_CONVERGING 3
 
+/* Nobody knows whether the program runs at the destination: it is stopped here. */
+#define WPTRACK_EXIT_IN_DOUBT 4
+
 /* An option of a subcommand: what getopt_long(), the usage and the completion are told of it. */
 struct wptrack_option {
 	const char *name;  /* without "--"; NULL ends a list */
@@ -29,7 +33,7 @@ struct wptrack_option {
 	const char *help;  /* in a line */
 };
 
-#define WPTRACK_OPTIONS_MAX 16
+#define WPTRACK_OPTIONS_MAX 24
 
 /* A subcommand: each is defined in the file that has its name. */
 struct wptrack_command {
@@ -46,7 +50,14 @@ extern const struct wptrack_command wptrack_cmd_release;
 extern const struct wptrack_command wptrack_cmd_show;
 extern const struct wptrack_command wptrack_cmd_verify;
 extern const struct wptrack_command wptrack_cmd_migrate;
+extern const struct wptrack_command wptrack_cmd_receive;
 extern const struct wptrack_command wptrack_cmd_dirty_rate;
+
+/*
+ * What this program does without arguments if criu has started it as an action script (migrate/hold.h). Return: its
+ * exit status, or below 0: criu has not.
+ */
+int wptrack_cmd_script(void);
 
 /* What is no option; it is in optarg. */
 #define WPTRACK_OPERAND 1
@@ -86,6 +97,9 @@ const char *wptrack_print_size(uint64_t bytes, char buf[WPTRACK_SIZE_LEN]);
 
 /* Copy @comm for a terminal: what is not printable ASCII becomes "?". Return: @buf. */
 const char *wptrack_print_plain(const char *comm, char buf[WPTRACK_PLAIN_LEN]);
+
+/* Write @word as a shell reads it. */
+void wptrack_print_word(FILE *to, const char *word);
 
 /* Room for refusals as text: a name, a colon and a number for each. */
 #define WPTRACK_REFUSED_LEN (WPTRACK_REFUSED_NR * 24)

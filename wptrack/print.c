@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* How wptrack reads numbers, and writes them and names, for people. */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,4 +104,23 @@ const char *wptrack_print_refused(const uint32_t refused[WPTRACK_REFUSED_NR], ch
 	if (!len)
 		strcpy(buf, "-");
 	return buf;
+}
+
+void wptrack_print_word(FILE *to, const char *word)
+{
+	bool plain = *word;
+
+	for (const char *c = word; *c; c++)
+		plain = plain && (isalnum((unsigned char)*c) || strchr("_-./:=,+@%", *c));
+	if (plain) {
+		fputs(word, to);
+		return;
+	}
+	putc('\'', to);
+	for (const char *c = word; *c; c++)
+		if (*c == '\'')
+			fputs("'\\''", to);
+		else
+			putc(*c, to);
+	putc('\'', to);
 }

@@ -11,7 +11,7 @@
 /* The usage and the completion are made of this as well. */
 static const struct wptrack_command *const commands[] = {
 	&wptrack_cmd_status, &wptrack_cmd_release, &wptrack_cmd_show,
-	&wptrack_cmd_verify, &wptrack_cmd_migrate, &wptrack_cmd_dirty_rate,
+	&wptrack_cmd_verify, &wptrack_cmd_migrate, &wptrack_cmd_receive, &wptrack_cmd_dirty_rate,
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -75,7 +75,10 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	int ret = dispatch(argc, argv);
+	int ret = argc == 1 ? wptrack_cmd_script() : -1;
+
+	if (ret < 0)
+		ret = dispatch(argc, argv);
 
 	/* A full disk must not pass for a short list. */
 	if ((fflush(stdout) || ferror(stdout)) && !ret)

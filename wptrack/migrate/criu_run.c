@@ -108,13 +108,16 @@ static int wait_for(struct wptrack_run *run, pid_t child, pid_t traced_root)
 			return status;
 		if (ended < 0)
 			return -errno;
+		if (run->leave)
+			return -EINPROGRESS;
 		sig = sigtimedwait(&set, NULL, &patience);
 		if (sig > 0 && sig != SIGCHLD) {
 			at_once = run->cancelled;
 			if (!at_once)
 				run->cancelled = sig;
 		}
-		if (run->cancelled && (at_once || (!told && !(traced_root && traces_any(child, traced_root))))) {
+		if (run->cancelled && !run->spare &&
+		    (at_once || (!told && !(traced_root && traces_any(child, traced_root))))) {
 			/* What it has started itself is to end as well. */
 			kill(traced_root ? -child : child, run->cancelled);
 			told = true;

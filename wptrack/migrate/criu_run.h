@@ -6,6 +6,7 @@
 #ifndef WPTRACK_CRIU_RUN_H
 #define WPTRACK_CRIU_RUN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -14,7 +15,9 @@ struct wptrack_run {
 	pid_t root;		 /* tree that criu works on */
 	void (*tick)(void *arg); /* called some times a second while a child runs; may be NULL */
 	void *arg;
-	int cancelled; /* SIGINT, SIGTERM or SIGHUP, once one has come; 0: none */
+	atomic_int cancelled; /* SIGINT, SIGTERM or SIGHUP, once one has come; 0: none */
+	atomic_bool spare;    /* another thread sees to it that the child ends: signals are not passed on */
+	atomic_bool leave;    /* the same has decided that the child is not to be waited for */
 };
 
 /**
@@ -39,7 +42,8 @@ int wptrack_run_cancelled(struct wptrack_run *run);
  * behind. So a final dump runs to its end, mostly. A second signal is passed on
  * at once. After a child that has ended nothing of the tree is traced by it.
  *
- * Return: the status as waitpid() has it, or -errno when it could not be run.
+ * Return: the status as waitpid() has it, or -errno when it could not be run,
+ * -EINPROGRESS when it was left.
  */
 int wptrack_run_criu(struct wptrack_run *run, char *const argv[]);
 

@@ -4,6 +4,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <ftw.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
@@ -23,6 +24,12 @@
 /* In bytes a second, as long as no round has shown it: into the page cache, and through a gigabit. */
 #define MEMORY_RATE  (1536ull << 20)
 #define NETWORK_RATE (110ull << 20)
+
+#define REMOVAL_FDS 8
+
+/* How long a program may be stopped for a destination that does not answer */
+#define TIMEOUT_S     30
+#define TIMEOUT_MAX_S 1000000
 
 /* As shells have it: 128 and the signal's number. */
 #define EXIT_SIGNAL 128
@@ -104,7 +111,7 @@ static int begin(struct wptrack_migrate *m)
 	m->start_time = root.start_time;
 	m->run.root = m->opt.pid;
 	m->plan.goal = m->opt.goal;
-	m->plan.goal.assumed_rate = m->opt.server_cmd ? NETWORK_RATE : MEMORY_RATE;
+	m->plan.goal.assumed_rate = m->opt.server_cmd || m->opt.remote.to ? NETWORK_RATE : MEMORY_RATE;
 	m->was_stopped = wptrack_migrate_is_stopped(m);
 	err = check_directory(m->opt.dir);
 	if (!err && !m->opt.unchecked)
@@ -114,7 +121,38 @@ static int begin(struct wptrack_migrate *m)
 	m->lock = wptrack_migrate_lock(m);
 	if (mkdir(m->opt.dir, 0700) && errno != EEXIST)
 		return wptrack_migrate_cannot("%s: %s", m->opt.dir, strerror(errno));
+	return m->opt.remote.to ? wptrack_remote_begin(&m->remote, m) : 0;
+}
+
+/* What goes to another host lies here on its way only, unless the user names a place. */
+static int make_directory(struct wptrack_migrate *m)
+{
+	static char dir[PATH_MAX];
+	const char *tmp = getenv("TMPDIR");
+
+	if (m->opt.dir)
+		return 0;
+	if (snprintf(dir, sizeof(dir), "%s/wptrack-migrate.XXXXXX", tmp && *tmp ? tmp : "/var/tmp") >=
+		    (int)sizeof(dir) ||
+	    !mkdtemp(dir))
+		return wptrack_migrate_cannot("no directory can be made in %s: %s", tmp && *tmp ? tmp : "/var/tmp",
+					      strerror(errno));
+	m->opt.dir = dir;
+	m->own_dir = true;
 	return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st, (void)type, (void)at;
+	return remove(path);
+}
+
+static void remove_directory(struct wptrack_migrate *m)
+{
+	if (m->own_dir)
+		nftw(m->opt.dir, remove_entry, REMOVAL_FDS, FTW_DEPTH | FTW_PHYS);
+	m->own_dir = false;
 }
 
 /* ---------------------------------------------------------------- and after the last */
@@ -126,6 +164,8 @@ static void tell_what_stays(const struct wptrack_migrate *m, enum wptrack_migrat
 	if (!wptrack_migrate_is_gone(m))
 		fprintf(stderr, "wptrack migrate: process %" PRId32 " %s, and is not tracked\n", m->opt.pid,
 			m->was_stopped ? "is stopped as it was" : "runs on");
+	if (m->own_dir)
+		return;
 	if (m->rounds)
 		fprintf(stderr, "wptrack migrate: the images of %u round%s stay in %s\n", m->rounds,
 			m->rounds == 1 ? "" : "s", m->opt.dir);
@@ -137,7 +177,10 @@ static int end_status(const struct wptrack_migrate *m, enum wptrack_migrate_end 
 {
 	switch (end) {
 	case WPTRACK_MIGRATE_DUMPED:
+	case WPTRACK_MIGRATE_MOVED:
 		return 0;
+	case WPTRACK_MIGRATE_IN_DOUBT:
+		return WPTRACK_EXIT_IN_DOUBT;
 	case WPTRACK_MIGRATE_NOT_CONVERGING:
 		return WPTRACK_EXIT_NOT_CONVERGING;
 	case WPTRACK_MIGRATE_CANCELLED:
@@ -149,21 +192,40 @@ static int end_status(const struct wptrack_migrate *m, enum wptrack_migrate_end 
 	return WPTRACK_EXIT_FAILED;
 }
 
-static int migrate(struct wptrack_migrate *m)
+static bool is_over(enum wptrack_migrate_end end)
+{
+	return end == WPTRACK_MIGRATE_DUMPED || end == WPTRACK_MIGRATE_MOVED;
+}
+
+static void fill_in(const struct wptrack_migrate *m, struct wptrack_migrate_verdict *verdict)
+{
+	verdict->rounds = m->rounds;
+	verdict->predicted_us = m->forecast.stop_us;
+	verdict->stopped_us = m->stopped_us;
+	verdict->destination = m->opt.remote.to;
+	if (verdict->end == WPTRACK_MIGRATE_MOVED) {
+		verdict->away_us = m->remote.away_us;
+		verdict->away_there_us = m->remote.there_us;
+		verdict->sent_us = m->remote.sent_us;
+		verdict->restored_us = m->remote.held_us;
+	}
+}
+
+/* With all that has been begun. */
+static int make_rounds(struct wptrack_migrate *m)
 {
 	struct wptrack_migrate_verdict verdict = { .why = m->why, .dir = m->opt.dir };
 	struct wptrack_migrate_command restore;
-	int err;
 
-	wptrack_run_prepare();
-	err = begin(m);
-	if (err)
-		return err;
 	verdict.end = wptrack_migrate_rounds(m);
-	verdict.rounds = m->rounds;
-	verdict.predicted_us = m->forecast.stop_us;
-	verdict.stopped_us = m->stopped_us;
-	if (verdict.end != WPTRACK_MIGRATE_DUMPED)
+	fill_in(m, &verdict);
+	if (verdict.end == WPTRACK_MIGRATE_IN_DOUBT) {
+		wptrack_migrate_show_verdict(&verdict, m->opt.json);
+		fprintf(stderr, "wptrack migrate: what criu uses until then is in %s\n", m->opt.dir);
+		m->own_dir = false;
+		return end_status(m, verdict.end);
+	}
+	if (!is_over(verdict.end))
 		wptrack_migrate_let_run(m);
 	/* Each migration begins with a full round, so that nobody has a use for it. */
 	wptrack_migrate_release(m);
@@ -173,10 +235,41 @@ static int migrate(struct wptrack_migrate *m)
 		verdict.elsewhere = m->opt.server_cmd;
 	}
 	wptrack_migrate_show_verdict(&verdict, m->opt.json);
-	if (verdict.end != WPTRACK_MIGRATE_DUMPED)
+	if (!is_over(verdict.end))
 		tell_what_stays(m, verdict.end);
 	wptrack_record_free(m->rec);
 	return end_status(m, verdict.end);
+}
+
+static int migrate(struct wptrack_migrate *m)
+{
+	int ret;
+
+	wptrack_run_prepare();
+	ret = make_directory(m);
+	if (!ret)
+		ret = begin(m);
+	if (!ret)
+		ret = make_rounds(m);
+	if (m->remote.m)
+		wptrack_remote_end(&m->remote);
+	remove_directory(m);
+	return ret;
+}
+
+/* What a user has found out of a migration in doubt. */
+static int decide(struct wptrack_migrate *m)
+{
+	struct wptrack_task root;
+	int err = wptrack_remote_decide(m, m->opt.resume);
+
+	if (err)
+		return err;
+	if (!wptrack_proc_identify(m->opt.pid, &root))
+		m->start_time = root.start_time;
+	wptrack_migrate_let_run(m);
+	wptrack_migrate_release(m);
+	return 0;
 }
 
 /* ---------------------------------------------------------------- the command line */
@@ -198,6 +291,9 @@ static int take_number(struct wptrack_migrate_options *opt, const char *name, in
 	case 'n':
 		opt->goal.max_rounds = (unsigned int)number;
 		return number ? 0 : wptrack_cmd_misused(name, "--max-rounds takes a number");
+	case 't':
+		opt->remote.timeout_ms = number > TIMEOUT_MAX_S ? 0 : number * 1000;
+		return opt->remote.timeout_ms ? 0 : wptrack_cmd_misused(name, "--timeout takes seconds");
 	default:
 		opt->port = optarg;
 		return number && number < 65536 ? 0 : wptrack_cmd_misused(name, "--port takes a port's number");
@@ -216,6 +312,43 @@ static int take_operand(struct wptrack_migrate_options *opt, const char *name, c
 	return opt->pid ? 0 : wptrack_cmd_misused(name, "that is no PID");
 }
 
+/* HOST:DIR, as rsync and scp have it. */
+static bool is_destination(const char *text)
+{
+	const char *colon = strchr(text, ':');
+
+	return colon && colon != text && colon[1] && *text != '-';
+}
+
+/* Return: 0, or after complaining. */
+static int take_remote(struct wptrack_migrate_options *opt, char **argv, int kind)
+{
+	switch (kind) {
+	case 'o':
+		opt->remote.to = optarg;
+		return is_destination(optarg) ? 0 : wptrack_cmd_misused(argv[0], "--to takes HOST:DIR");
+	case 'e':
+		opt->remote.rsh = optarg;
+		return 0;
+	case 'w':
+		opt->remote.wptrack = optarg;
+		return 0;
+	case 'r':
+		opt->remote.criu = optarg;
+		return 0;
+	case 'k':
+		opt->remote.hook = optarg;
+		return 0;
+	case 'R':
+		opt->resume = true;
+		return 0;
+	case 'D':
+		opt->discard = true;
+		return 0;
+	}
+	return take_operand(opt, argv[0], kind == WPTRACK_OPERAND ? optarg : "-");
+}
+
 /* Return: 0, or after complaining. */
 static int take_argument(struct wptrack_migrate_options *opt, char **argv, int kind)
 {
@@ -223,6 +356,7 @@ static int take_argument(struct wptrack_migrate_options *opt, char **argv, int k
 	case 'd':
 	case 'n':
 	case 'p':
+	case 't':
 		return take_number(opt, argv[0], kind);
 	case 'm':
 		opt->mode = optarg;
@@ -252,7 +386,7 @@ static int take_argument(struct wptrack_migrate_options *opt, char **argv, int k
 		fprintf(stderr, "wptrack %s: %s needs a value (see wptrack help)\n", argv[0], argv[optind - 1]);
 		return WPTRACK_EXIT_USAGE;
 	default:
-		return take_operand(opt, argv[0], kind == WPTRACK_OPERAND ? optarg : "-");
+		return take_remote(opt, argv, kind);
 	}
 }
 
@@ -267,6 +401,14 @@ static const struct wptrack_option options[] = {
 	{ "page-server-cmd", 's', "COMMAND", NULL, "send the pages to a server that COMMAND starts for each round" },
 	{ "port", 'p', "PORT", NULL, "the server's" },
 	{ "address", 'a', "ADDRESS", NULL, "the server's" },
+	{ "to", 'o', "HOST:DIR", NULL, "to another host, where it runs in the end; images go there into DIR" },
+	{ "rsh", 'e', "COMMAND", NULL, "instead of ssh: a remote shell" },
+	{ "remote-wptrack", 'w', "PATH", NULL, "there, instead of the one in its $PATH" },
+	{ "remote-criu", 'r', "PATH", NULL, "the same" },
+	{ "hook", 'k', "COMMAND", NULL, "for the shell of both hosts: moves addresses and the like, by WPTRACK_EVENT" },
+	{ "timeout", 't', "S", NULL, "how long it may be stopped for a destination that does not answer (30)" },
+	{ "resume", 'R', NULL, NULL, "PID was left stopped as nobody knows whether it runs there: let it run on here" },
+	{ "discard", 'D', NULL, NULL, "the same: kill it here" },
 	{ "json", 'j', NULL, NULL, "an object in a line for each round, and for the verdict" },
 	{ 0 },
 };
@@ -281,8 +423,15 @@ static int parse_arguments(int argc, char **argv, struct wptrack_migrate_options
 		return err;
 	opt->extra = argv + optind;
 	opt->nr_extra = argc - optind;
-	if (!opt->dir)
-		return wptrack_cmd_misused(argv[0], "needs a PID and a directory");
+	if (opt->resume || opt->discard)
+		return opt->pid && !opt->dir && opt->resume != opt->discard
+			       ? 0
+			       : wptrack_cmd_misused(argv[0], "--resume and --discard take a PID");
+	if (!opt->pid || (!opt->dir && !opt->remote.to))
+		return wptrack_cmd_misused(argv[0], "needs a PID and a directory, or --to HOST:DIR");
+	if (opt->remote.to && (opt->server_cmd || opt->goal.leave_running))
+		return wptrack_cmd_misused(argv[0],
+					   "--to goes neither with --page-server-cmd nor with --leave-running");
 	if (!opt->server_cmd != !opt->port || (opt->address && !opt->port))
 		return wptrack_cmd_misused(argv[0], "a page-server takes both --page-server-cmd and --port");
 	return 0;
@@ -296,15 +445,18 @@ static int run(int argc, char **argv)
 	m.opt = (struct wptrack_migrate_options){
 		.criu = "criu",
 		.mode = "live",
+		.remote = { .rsh = "ssh", .wptrack = "wptrack", .criu = "criu", .timeout_ms = TIMEOUT_S * 1000 },
 		.goal = { .downtime_us = DOWNTIME_MS * 1000, .max_rounds = MAX_ROUNDS },
 	};
 	err = parse_arguments(argc, argv, &m.opt);
-	return err ? err : migrate(&m);
+	if (err)
+		return err;
+	return m.opt.resume || m.opt.discard ? decide(&m) : migrate(&m);
 }
 
 const struct wptrack_command wptrack_cmd_migrate = {
 	.name = "migrate",
-	.args = "PID DIR [...]",
+	.args = "PID [DIR] [...]",
 	.help = "pre-dump until a dump stops it shortly, and dump (see wptrack(1))",
 	.options = options,
 	.more = "  -- CRIU-OPTION...    for each criu, as -L DIR or --tcp-established\n",

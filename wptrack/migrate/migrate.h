@@ -13,21 +13,24 @@
 #include "criu_run.h"
 #include "lib/session.h"
 #include "plan.h"
+#include "remote.h"
 #include "show.h"
 #include "wptrack/cmd.h"
 
 struct wptrack_migrate_options {
 	int32_t pid;
-	const char *dir;
+	const char *dir; /* of images; with a destination it may be one of ours */
 	const char *criu;
 	const char *mode; /* of pre-dumps, by criu's names */
 	const char *address;
 	const char *port;
 	const char *server_cmd; /* NULL: images are written here */
+	struct wptrack_remote_options remote;
 	struct wptrack_plan_goal goal;
 	bool force;
 	bool unchecked; /* begin whatever is in the way of the dump */
 	bool json;
+	bool resume, discard; /* decide a migration in doubt */
 	char **extra; /* for each criu */
 	int nr_extra;
 };
@@ -48,6 +51,12 @@ struct wptrack_migrate {
 	char dir[PATH_MAX];		       /* of the round under way */
 	char why[WPTRACK_MIGRATE_WHY_LEN];     /* what became of it */
 	uint64_t stopped_us;		       /* by the dump */
+	struct wptrack_remote remote;
+	bool own_dir;	       /* opt.dir is ours to remove */
+	uint64_t memory_bytes; /* about what the first round writes; 0: not known */
+	uint64_t sending_us;   /* since when the round is sent */
+	uint64_t sent_before;  /* to the destination, in bytes */
+	uint64_t to_be_sent;
 };
 
 /* Say on stderr what cannot be done, and why. Is WPTRACK_EXIT_FAILED. */
@@ -67,10 +76,11 @@ int wptrack_migrate_is_program(const struct wptrack_migrate *m);
  * wptrack_migrate_preflight - is there anything that the dump alone would find out, after all rounds?
  *
  * Looks at criu, at the tree and at the disk, and says on stderr, in a line for
- * each, what is in the way and what to do. Nothing is stopped or made.
+ * each, what is in the way and what to do. Nothing is stopped or made. Sets
+ * memory_bytes.
  * Return: 0, or WPTRACK_EXIT_FAILED when something is in the way.
  */
-int wptrack_migrate_preflight(const struct wptrack_migrate *m);
+int wptrack_migrate_preflight(struct wptrack_migrate *m);
 
 /* How the dump is going to lock TCP connections. It may ask criu. */
 enum wptrack_plan_lock wptrack_migrate_lock(const struct wptrack_migrate *m);
@@ -82,6 +92,9 @@ struct wptrack_migrate_command {
 	const char *argv[24]; /* NULL at the end */
 	char dir[PATH_MAX];
 };
+
+/* "criu restore -D DIR", which is followed by options. */
+#define WPTRACK_MIGRATE_RESTORE_OPTIONS 4
 
 /* How to restore what has been dumped. The arguments live as long as @m and @ret. */
 void wptrack_migrate_restore(const struct wptrack_migrate *m, struct wptrack_migrate_command *ret);

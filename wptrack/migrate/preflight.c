@@ -272,7 +272,7 @@ static int check_disk(const struct wptrack_migrate *m, const struct wptrack_criu
 
 /* ---------------------------------------------------------------- all of it */
 
-static int check_all(const struct wptrack_migrate *m, const struct wptrack_criu_options *options)
+static int check_all(struct wptrack_migrate *m, const struct wptrack_criu_options *options)
 {
 	const uint64_t limit = wptrack_criu_size(wptrack_criu_option(options, "ghost-limit", 0), GHOST_LIMIT_BYTES);
 	struct wptrack_obstacles obstacles;
@@ -282,6 +282,7 @@ static int check_all(const struct wptrack_migrate *m, const struct wptrack_criu_
 		return wptrack_migrate_cannot("process %" PRId32 " has ended", m->opt.pid);
 	if (err)
 		return wptrack_migrate_cannot("process %" PRId32 ": %s", m->opt.pid, strerror(-err));
+	m->memory_bytes = obstacles.memory_bytes;
 	err = check_criu(m, options);
 	if (check_tree(options, &obstacles))
 		err = WPTRACK_EXIT_FAILED;
@@ -290,7 +291,7 @@ static int check_all(const struct wptrack_migrate *m, const struct wptrack_criu_
 	return err;
 }
 
-int wptrack_migrate_preflight(const struct wptrack_migrate *m)
+int wptrack_migrate_preflight(struct wptrack_migrate *m)
 {
 	struct wptrack_criu_options options WPTRACK_CLEANUP(wptrack_criu_options_free) = { 0 };
 	const int err = wptrack_criu_options_read(m->opt.extra, m->opt.nr_extra, &options);

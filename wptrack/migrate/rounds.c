@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,7 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "criu_log.h"
 #include "criu_stats.h"
+#include "lib/cleanup.h"
 #include "lib/clock.h"
 #include "lib/page.h"
 #include "lib/proc.h"
@@ -18,10 +21,10 @@
 #include "pending.h"
 #include "wptrack/cmd.h"
 
-#define LINE_BYTES 512
-
 /* What is given to criu apart from what the user adds, the NULL included. */
 #define ARGS_MAX 32
+
+#define SHOW_US 200000
 
 static __attribute__((format(printf, 2, 3))) void say(struct wptrack_migrate *m, const char *format, ...)
 {
@@ -52,43 +55,63 @@ static const char *kind_of(const struct wptrack_migrate *m)
 	return m->dumping ? "dump" : "pre-dump";
 }
 
+/* What criu has written of pages so far. */
+static uint64_t pages_bytes(const char *path)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *entry;
+	uint64_t bytes = 0;
+
+	while (dir && (entry = readdir(dir))) {
+		struct stat st;
+
+		if (!strncmp(entry->d_name, "pages-", strlen("pages-")) && !fstatat(dirfd(dir), entry->d_name, &st, 0))
+			bytes += (uint64_t)st.st_size;
+	}
+	if (dir)
+		closedir(dir);
+	return bytes;
+}
+
 static void tick(void *arg)
 {
 	const struct wptrack_migrate *m = arg;
+	const struct wptrack_migrate_progress progress = {
+		.number = m->rounds + 1,
+		.dump = m->dumping,
+		.since_us = wptrack_now_us() - m->begun_us,
+		.bytes = m->opt.server_cmd ? 0 : pages_bytes(m->dir),
+		.expected_bytes = m->rounds ? m->forecast.dump_bytes : m->memory_bytes,
+	};
 
-	wptrack_migrate_show_progress(m->rounds + 1, m->dumping, wptrack_now_us() - m->begun_us);
+	wptrack_migrate_show_progress(&progress);
+}
+
+/* Some bytes have gone to the destination. */
+static void sent(void *arg)
+{
+	const struct wptrack_remote *remote = arg;
+	const struct wptrack_migrate *m = remote->m;
+	const struct wptrack_migrate_progress progress = {
+		.number = m->rounds,
+		.sending = true,
+		.since_us = wptrack_now_us() - m->sending_us,
+		.bytes = remote->peer.file_bytes - m->sent_before,
+		.expected_bytes = m->to_be_sent,
+	};
+	static uint64_t shown_us;
+
+	if (wptrack_now_us() - shown_us < SHOW_US)
+		return;
+	shown_us = wptrack_now_us();
+	wptrack_migrate_show_progress(&progress);
 }
 
 /* ---------------------------------------------------------------- one criu */
 
-/* The first error in criu's log, without what is of no consequence. Return: false when there is none. */
-static bool first_error(const char *path, char line[LINE_BYTES])
-{
-	FILE *f = fopen(path, "re");
-	const char *at = NULL;
-
-	if (!f)
-		return false;
-	while (!at && fgets(line, LINE_BYTES, f)) {
-		at = strstr(line, "Error (");
-		if (at && strstr(at, "RLIMIT_NOFILE"))
-			at = NULL;
-	}
-	fclose(f);
-	if (!at)
-		return false;
-	memmove(line, at, strlen(at) + 1);
-	line[strcspn(line, "\n")] = '\0';
-	/* Names in it are the program's choice. */
-	for (char *c = line; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-	return true;
-}
-
 static enum wptrack_migrate_end criu_failed(struct wptrack_migrate *m, int status, const char *log)
 {
-	char line[LINE_BYTES], path[PATH_MAX + 32];
+	char line[WPTRACK_CRIU_LINE_LEN], path[PATH_MAX + 32];
 
 	snprintf(path, sizeof(path), "%s/%s", m->dir, log);
 	if (status < 0)
@@ -98,7 +121,7 @@ static enum wptrack_migrate_end criu_failed(struct wptrack_migrate *m, int statu
 	if (WIFSIGNALED(status))
 		return fail(m, "round %u: criu %s was killed by signal %d (log: %s)", m->rounds + 1, kind_of(m),
 			    WTERMSIG(status), path);
-	if (!first_error(path, line))
+	if (!wptrack_criu_first_error(path, line))
 		snprintf(line, sizeof(line), "it says nothing of why");
 	/* Its log may lie on that disk, too. */
 	return fail(m, "round %u: criu %s failed: %s (log: %s)%s", m->rounds + 1, kind_of(m), line, path,
@@ -133,6 +156,8 @@ static int run_criu(struct wptrack_migrate *m, const char *log)
 		ARG("--track-mem");
 	if (m->dumping && opt->goal.leave_running)
 		ARG("--leave-running");
+	if (m->dumping && opt->remote.to)
+		ARG("--action-script"), ARG(wptrack_hold_script());
 	if (opt->server_cmd)
 		ARG("--page-server"), ARG("--port"), ARG(opt->port);
 	if (opt->server_cmd && opt->address)
@@ -292,6 +317,31 @@ static void explain(struct wptrack_migrate *m, enum wptrack_plan_verdict verdict
 	    pending->untrusted ? "; wptrack show tells why something is not tracked" : "");
 }
 
+/* What the round has written goes to the destination. */
+static enum wptrack_migrate_end send_round(struct wptrack_migrate *m)
+{
+	char *missing WPTRACK_CLEANUP(wptrack_free_pointer) = NULL;
+	int err;
+
+	m->sending_us = wptrack_now_us();
+	m->sent_before = m->remote.peer.file_bytes;
+	m->to_be_sent = pages_bytes(m->dir);
+	m->remote.peer.moved = sent;
+	err = wptrack_remote_round(&m->remote, m->dir, m->rounds, &missing);
+	m->remote.peer.moved = NULL;
+	if (m->run.cancelled)
+		return cancelled(m);
+	if (err)
+		return fail(m, "round %u: at %s: %s", m->rounds, m->opt.remote.to,
+			    missing ? missing : wptrack_remote_error(err));
+	if (missing) {
+		wptrack_migrate_show_break();
+		fprintf(stderr, "wptrack migrate: at the destination, round %u is not in memory: %s\n", m->rounds,
+			missing);
+	}
+	return WPTRACK_MIGRATE_GOES_ON;
+}
+
 /* A pre-dump, and the decision what comes after it. Return: WPTRACK_MIGRATE_GOES_ON, or why there is no other. */
 static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack_plan_verdict *ret_verdict)
 {
@@ -299,11 +349,18 @@ static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack
 	struct wptrack_migrate_round shown = { .dir = m->dir, .forecast = &m->forecast };
 	struct wptrack_pending pending;
 	enum wptrack_migrate_end end;
+	uint64_t copied_us = 0;
 	int err;
 
 	end = make_round(m, &shown.stats, &round.ended_us);
 	if (end == WPTRACK_MIGRATE_GOES_ON)
 		end = read_record(m);
+	if (end == WPTRACK_MIGRATE_GOES_ON && m->opt.remote.to) {
+		copied_us = wptrack_now_us();
+		end = send_round(m);
+		round.ended_us = wptrack_now_us();
+		copied_us = round.ended_us - copied_us;
+	}
 	if (end != WPTRACK_MIGRATE_GOES_ON)
 		return end;
 	err = wptrack_pending_read(m->opt.pid, m->rec, &pending);
@@ -315,7 +372,8 @@ static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack
 	round.begun_us = m->begun_us;
 	round.read_us = wptrack_now_us();
 	round.stopped_us = shown.stats.freezing_us + shown.stats.frozen_us;
-	round.copied_us = shown.stats.memwrite_us;
+	/* To the destination's memory, if there is one. */
+	round.copied_us = shown.stats.memwrite_us + copied_us;
 	round.written_bytes = shown.stats.pages_written * wptrack_page_bytes();
 	round.populated_bytes = (shown.stats.pages_written + shown.stats.pages_skipped_parent) * wptrack_page_bytes();
 	round.processes = pending.processes;
@@ -336,6 +394,36 @@ static enum wptrack_migrate_end pre_dump(struct wptrack_migrate *m, enum wptrack
 
 /* ---------------------------------------------------------------- all of them */
 
+/* The dump, and what the destination makes of it. Return: WPTRACK_MIGRATE_GOES_ON when it runs there. */
+static enum wptrack_migrate_end move(struct wptrack_migrate *m, struct wptrack_criu_stats *ret_stats,
+				     uint64_t *ret_ended_us)
+{
+	const int err = wptrack_remote_dump_begin(&m->remote);
+	enum wptrack_migrate_end end;
+
+	if (err)
+		return fail(m, "%s: %s", m->opt.dir, strerror(-err));
+	end = make_round(m, ret_stats, ret_ended_us);
+	wptrack_remote_dump_end(&m->remote);
+	/* criu has failed before, or been told to. */
+	if (m->remote.end == WPTRACK_MIGRATE_GOES_ON)
+		return end == WPTRACK_MIGRATE_GOES_ON ? fail(m, "criu has not asked before it ended the program") : end;
+	if (m->remote.end == WPTRACK_MIGRATE_MOVED)
+		return WPTRACK_MIGRATE_GOES_ON;
+	say(m, "%s", m->remote.why);
+	return m->remote.end;
+}
+
+static enum wptrack_migrate_end tell_of_move(struct wptrack_migrate *m)
+{
+	const struct wptrack_remote *remote = &m->remote;
+
+	say(m, "moved to %s: away for %.0f ms (%.0f ms to send the dump, %.0f ms to restore it)", m->opt.remote.to,
+	    (double)remote->away_us / WPTRACK_US_PER_MS, (double)remote->sent_us / WPTRACK_US_PER_MS,
+	    (double)remote->held_us / WPTRACK_US_PER_MS);
+	return WPTRACK_MIGRATE_MOVED;
+}
+
 static enum wptrack_migrate_end dump(struct wptrack_migrate *m)
 {
 	struct wptrack_migrate_round shown = { .dump = true, .dir = m->dir };
@@ -343,13 +431,17 @@ static enum wptrack_migrate_end dump(struct wptrack_migrate *m)
 	uint64_t ended_us;
 
 	m->dumping = true;
-	end = make_round(m, &shown.stats, &ended_us);
+	end = m->opt.remote.to ? move(m, &shown.stats, &ended_us) : make_round(m, &shown.stats, &ended_us);
 	if (end != WPTRACK_MIGRATE_GOES_ON)
 		return end;
 	shown.number = m->rounds;
 	shown.took_us = ended_us - m->begun_us;
-	wptrack_migrate_show_round(&shown, m->opt.json);
+	/* A criu that was killed after it had let go has no figures. */
+	if (shown.stats.frozen_us)
+		wptrack_migrate_show_round(&shown, m->opt.json);
 	m->stopped_us = shown.stats.freezing_us + shown.stats.frozen_us;
+	if (m->opt.remote.to)
+		return tell_of_move(m);
 	say(m, "dumped into %s: stopped for %.0f ms, predicted were %.0f ms", m->dir,
 	    (double)m->stopped_us / WPTRACK_US_PER_MS, (double)m->forecast.stop_us / WPTRACK_US_PER_MS);
 	return WPTRACK_MIGRATE_DUMPED;

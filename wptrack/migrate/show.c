@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,11 +25,21 @@ static uint64_t written_pages(const struct wptrack_criu_stats *stats)
 	return stats->pages_written + stats->shpages_written;
 }
 
-void wptrack_migrate_show_progress(unsigned int number, bool dump, uint64_t since_us)
+void wptrack_migrate_show_progress(const struct wptrack_migrate_progress *progress)
 {
+	const double seconds = (double)progress->since_us / WPTRACK_US_PER_S;
+	char bytes[WPTRACK_SIZE_LEN], expected[WPTRACK_SIZE_LEN], rate[WPTRACK_SIZE_LEN];
+
 	if (!isatty(STDERR_FILENO))
 		return;
-	fprintf(stderr, REWRITE "%s %u: %.1f s", dump ? "dump" : "round", number, (double)since_us / WPTRACK_US_PER_S);
+	fprintf(stderr, REWRITE "%s %u%s: %.1f s", progress->dump ? "dump" : "round", progress->number,
+		progress->sending ? ", sending" : "", seconds);
+	if (progress->bytes && seconds > 0)
+		fprintf(stderr, ", %s", wptrack_print_size(progress->bytes, bytes));
+	if (progress->bytes && progress->expected_bytes > progress->bytes)
+		fprintf(stderr, " of about %s", wptrack_print_size(progress->expected_bytes, expected));
+	if (progress->bytes && seconds > 0)
+		fprintf(stderr, ", %s/s", wptrack_print_size((uint64_t)((double)progress->bytes / seconds), rate));
 	line_begun = true;
 }
 
@@ -101,6 +110,10 @@ static const char *end_name(enum wptrack_migrate_end end)
 		break;
 	case WPTRACK_MIGRATE_DUMPED:
 		return "dumped";
+	case WPTRACK_MIGRATE_MOVED:
+		return "moved";
+	case WPTRACK_MIGRATE_IN_DOUBT:
+		return "in-doubt";
 	case WPTRACK_MIGRATE_NOT_CONVERGING:
 		return "not-converging";
 	case WPTRACK_MIGRATE_CANCELLED:
@@ -109,26 +122,6 @@ static const char *end_name(enum wptrack_migrate_end end)
 		return "failed";
 	}
 	return "?";
-}
-
-/* As a shell reads it. */
-static void print_word(const char *word)
-{
-	bool plain = *word;
-
-	for (const char *c = word; *c; c++)
-		plain = plain && (isalnum((unsigned char)*c) || strchr("_-./:=,+@%", *c));
-	if (plain) {
-		fputs(word, stdout);
-		return;
-	}
-	putchar('\'');
-	for (const char *c = word; *c; c++)
-		if (*c == '\'')
-			fputs("'\\''", stdout);
-		else
-			putchar(*c);
-	putchar('\'');
 }
 
 static void print_restore(const struct wptrack_migrate_verdict *verdict)
@@ -140,7 +133,7 @@ static void print_restore(const struct wptrack_migrate_verdict *verdict)
 	fputs("   ", stdout);
 	for (const char *const *word = verdict->restore; *word; word++) {
 		putchar(' ');
-		print_word(*word);
+		wptrack_print_word(stdout, *word);
 	}
 	putchar('\n');
 }
@@ -155,6 +148,13 @@ static void print_json_verdict(const struct wptrack_migrate_verdict *verdict)
 	wptrack_json_add_number(root, "rounds", verdict->rounds);
 	wptrack_json_add_number(root, "predicted_stop_us", verdict->predicted_us);
 	wptrack_json_add_number(root, "stopped_us", verdict->stopped_us);
+	if (verdict->destination) {
+		wptrack_json_add_string(root, "destination", verdict->destination);
+		wptrack_json_add_number(root, "away_us", verdict->away_us);
+		wptrack_json_add_number(root, "away_at_destination_us", verdict->away_there_us);
+		wptrack_json_add_number(root, "sent_us", verdict->sent_us);
+		wptrack_json_add_number(root, "restored_us", verdict->restored_us);
+	}
 	if (verdict->restore) {
 		words = wptrack_json_add_list(root, "restore");
 		for (const char *const *word = verdict->restore; *word; word++)
@@ -171,10 +171,11 @@ void wptrack_migrate_show_verdict(const struct wptrack_migrate_verdict *verdict,
 	wptrack_migrate_show_break();
 	if (json)
 		print_json_verdict(verdict);
-	if (verdict->end != WPTRACK_MIGRATE_DUMPED) {
+	if (verdict->end != WPTRACK_MIGRATE_DUMPED && verdict->end != WPTRACK_MIGRATE_MOVED) {
 		fprintf(stderr, "wptrack migrate: %s\n", verdict->why);
 	} else if (!json) {
-		print_restore(verdict);
+		if (verdict->restore)
+			print_restore(verdict);
 		printf("%s\n", verdict->why);
 	}
 }

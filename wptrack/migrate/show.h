@@ -24,6 +24,8 @@ struct wptrack_migrate_round {
 enum wptrack_migrate_end {
 	WPTRACK_MIGRATE_GOES_ON, /* not ended yet */
 	WPTRACK_MIGRATE_DUMPED,
+	WPTRACK_MIGRATE_MOVED,		/* it runs at the destination */
+	WPTRACK_MIGRATE_IN_DOUBT,	/* it may, and is stopped here */
 	WPTRACK_MIGRATE_NOT_CONVERGING, /* and not dumped */
 	WPTRACK_MIGRATE_CANCELLED,
 	WPTRACK_MIGRATE_FAILED,
@@ -38,10 +40,25 @@ struct wptrack_migrate_verdict {
 	uint64_t stopped_us;	    /* by the dump */
 	const char *const *restore; /* the command, NULL at its end; NULL without a dump */
 	bool elsewhere;		    /* the pages are on a server */
+	const char *destination;    /* HOST:DIR, NULL: none */
+	uint64_t away_us;	    /* once moved: by the source's clock, the answer's way included */
+	uint64_t away_there_us;	    /* by the destination's clock, no way included; 0: not known */
+	uint64_t sent_us;	    /* of that: the dump's images */
+	uint64_t restored_us;	    /* and their restore, up to the first instruction */
 };
 
-/* A criu is at work since @since_us: rewrites its line, on a terminal. */
-void wptrack_migrate_show_progress(unsigned int number, bool dump, uint64_t since_us);
+/* What is under way. */
+struct wptrack_migrate_progress {
+	unsigned int number;
+	bool dump;
+	bool sending; /* criu is done */
+	uint64_t since_us;
+	uint64_t bytes;
+	uint64_t expected_bytes; /* 0: not known */
+};
+
+/* Rewrites its line, on a terminal. */
+void wptrack_migrate_show_progress(const struct wptrack_migrate_progress *progress);
 
 /* Leave a line that is being rewritten, as something else is going to be told. */
 void wptrack_migrate_show_break(void);

@@ -1,0 +1,558 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# wptrack migrate --to: to another host, which is pid, mount and network namespaces here.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+exec_under_reaper "$@"
+
+# start_host: sets HOST, the first process there.
+start_host() {
+	local program=${PID:-}
+
+	start_program unshare --pid --fork --kill-child --mount --mount-proc --net "$TEST_BIN/reaper" sleep infinity
+	UNSHARE=$PID
+	wait_for 10 has_child "$UNSHARE" || die "the host does not start"
+	HOST=$(pgrep -P "$UNSHARE")
+	wait_for 10 on_host test -e /proc/self || die "the host has no /proc"
+	wait_for 10 has_child "$HOST" || die "the host does not start"
+	SLEEP=$(pgrep -P "$HOST")
+	on_host ip link set lo up
+	PID=$program
+	cat >"$T/rsh" <<-E
+		#!/bin/sh
+		# As ssh: a host, and a command for a shell there.
+		[ ! -e "$T/cut" ] || exit 255
+		shift
+		export CRIU_CONFIG_FILE=$T/there.conf CRIU_VERIFY_PRE_RESTORE=1
+		"$T/wire" | nsenter --target $HOST --pid --mount --net /bin/sh -c "\$*" | "$T/wire"
+	E
+	chmod 755 "$T/rsh"
+	# All that comes and goes passes these two.
+	ln -s "$(command -v cat)" "$T/wire"
+	echo "verbosity 4" >"$T/there.conf"
+	mkdir "$T/there"
+}
+
+has_child() {
+	pgrep -P "$1" >/dev/null
+}
+
+on_host() {
+	nsenter --target "$HOST" --pid --mount --net "$@"
+}
+
+# pids_there: the processes of the host, as they are seen from here.
+pids_there() {
+	local ns pid
+
+	ns=$(readlink "/proc/$HOST/ns/pid")
+	for pid in /proc/[0-9]*; do
+		pid=${pid#/proc/}
+		[ "$pid" = "$HOST" ] || [ "$pid" = "$SLEEP" ] || [ "$(readlink "/proc/$pid/ns/pid" 2>/dev/null)" != "$ns" ] || echo "$pid"
+	done
+}
+
+# begin PROCESSES OPTION...: a program here, and a host.
+begin() {
+	start_host
+	start_tracked pagekeeper "$1" --mib 24 --rate 500 --working-set 2 "${@:2}"
+}
+
+# hook EVENT COMMAND: to be run at that event.
+hook() {
+	[ -e "$T/hook" ] || printf '#!/bin/bash\necho "$%s" >>"%s/events"\n' WPTRACK_EVENT "$T" >"$T/hook"
+	echo "[ \"\$WPTRACK_EVENT\" != $1 ] || { $2; }" >>"$T/hook"
+	chmod 755 "$T/hook"
+}
+
+# start_move [OPTION...] [-- CRIU_OPTION...]: sets MOVE, the process, and RUNNER, who waits for it.
+start_move() {
+	local own=()
+
+	while [ $# != 0 ] && [ "$1" != -- ]; do
+		own+=("$1")
+		shift
+	done
+	shift $(($# ? 1 : 0))
+	[ ! -e "$T/hook" ] || own+=(--hook "$T/hook")
+	TMPDIR=$T timeout -k 5 "$CRIU_TIMEOUT" "$WPTRACK" migrate --criu "$CRIU" --remote-criu "$CRIU" --remote-wptrack "$WPTRACK" \
+		--rsh "$T/rsh" --to "host:$T/there/images" --downtime 5000 "${own[@]}" "$PID" -- -L "$PLUGINS" -v4 "$@" \
+		</dev/null >"$T/out" 2>"$T/err" &
+	RUNNER=$!
+}
+
+# move [OPTION...]: the same, to its end. Sets RC.
+move() {
+	start_move "$@"
+	wait "$RUNNER"
+	RC=$?
+}
+
+ends_with() {
+	[ "$RC" = "$1" ] || die "ended with $RC, not with $1: $(tail -n 3 "$T/err" | tr '\n' ' ')"
+}
+
+says() {
+	grep -qF -- "$1" "$T/err" "$T/out" || die "does not say \"$1\": $(tail -n 3 "$T/err" | tr '\n' ' ')"
+}
+
+runs() {
+	local pid
+
+	for pid; do
+		grep -q '^State:[[:space:]]*[RSD]' "/proc/$pid/status" || return 1
+		grep -q '^TracerPid:[[:space:]]*0$' "/proc/$pid/status" || return 1
+	done
+}
+
+tracked() {
+	"$WPTRACK" status --json | grep -q "\"pid\": $1,"
+}
+
+nothing_lies_here() {
+	[ -z "$(find "$T" -maxdepth 1 -name 'wptrack-migrate.*')" ] || die "images are left here: $(ls "$T")"
+	[ ! -e "$WPTRACK_RUN_DIR.migrate-$PID" ] || die "a guard is left here"
+}
+
+# is_here: it runs on here, and nothing of it is left there.
+is_here() {
+	local pid
+
+	# shellcheck disable=SC2046 # numbers
+	wait_for 10 runs $(session_pids "$PID") || die "it does not run here: $(grep -h -e State -e Tracer "/proc/$PID/status")"
+	for pid in $(session_pids "$PID"); do
+		! tracked "$pid" || die "process $pid is tracked"
+	done
+	wait_for 10 nobody_there || die "something is left there: $(pids_there)"
+	[ -n "${MESS:-}" ] || [ ! -e "$T/there/images" ] || die "images are left there: $(ls "$T/there/images")"
+	nothing_lies_here
+	verify_program "here"
+	write_pages 300
+	verify_program "here, after more writes"
+	quit_program
+}
+
+nobody_there() {
+	[ -z "$(pids_there)" ]
+}
+
+program_there() {
+	local pid
+
+	for pid in $(pids_there); do
+		[[ $(cat "/proc/$pid/comm" 2>/dev/null) != pagekeeper* ]] || echo "$pid"
+	done
+}
+
+# is_there: it runs there, all of it, and nothing of it is left here.
+is_there() {
+	local pids
+
+	wait_for 10 session_is_gone "$PID" || die "it is still here"
+	pids=$(program_there)
+	[ "$(wc -w <<<"$pids")" = "$PROCESSES" ] || die "there are $(wc -w <<<"$pids") processes there"
+	# shellcheck disable=SC2086 # numbers
+	wait_for 10 runs $pids || die "it does not run there"
+	nothing_lies_here
+	verify_program "there"
+	write_pages 300
+	verify_program "there, after more writes"
+	ctl quit || die "control file"
+	wait_for 10 nobody_there || die "it does not end"
+}
+
+# ---------------------------------------------------------------- behaviours
+
+moves() {
+	begin "$@"
+	hook none :
+	move
+	ends_with 0
+	says "moved to host:$T/there/images: away for"
+	[ "$(tr '\n' ' ' <"$T/events")" = "stopped restore run gone " ] || die "the hook heard $(tr '\n' ' ' <"$T/events")"
+	[ "$(cd "$T/there/images" && echo *)" = "1 dump held running" ] || die "there is $(cd "$T/there/images" && echo *)"
+	grep -q 'mappings are in memory' "$T/there/images/dump/restore.log" ||
+		die "nothing was in memory: $(grep -i -e memory -e pre-restore "$T/err" "$T/there/images/dump/restore.log" | head -n 5)"
+	is_there
+}
+
+one_process() {
+	moves 1
+}
+
+a_tree() {
+	moves 3 --children 2 --threads 2
+}
+
+a_stopped_program() {
+	begin 1
+	stop_program
+	move
+	ends_with 0
+	wait_for 10 session_is_gone "$PID" || die "it is still here"
+	wait_for 10 every_thread T "$(program_there)" || die "it is not stopped there"
+	kill -CONT "$(program_there)"
+	is_there
+}
+
+verdict() {
+	begin 1
+	move --json
+	ends_with 0
+	/usr/bin/python3 - "$T/out" <<-'E' || die "the verdict is $(tail -n 1 "$T/out")"
+		import json, sys
+		verdict = json.loads(open(sys.argv[1]).readlines()[-1])
+		assert verdict["verdict"] == "moved", verdict
+		assert 0 < verdict["away_at_destination_us"] < verdict["away_us"], verdict
+		assert 0 < verdict["restored_us"] < verdict["away_us"], verdict
+		assert 0 < verdict["sent_us"] < verdict["away_us"], verdict
+	E
+	is_there
+}
+
+# refused WHAT [OPTION...]: with a message, before anything is stopped or made.
+refused() {
+	move "${@:2}"
+	ends_with 1
+	says "$1"
+	! grep -q ROUND "$T/err" || die "a round was made"
+}
+
+obstacles() {
+	begin 1
+	mkdir "$T/there/images" && touch "$T/there/images/file"
+	refused "at host: $T/there/images is no empty directory here"
+	rm -r "$T/there/images"
+	refused "at host: there is no program $T/criu here" --remote-criu "$T/criu"
+	refused "at host: $STOCK_CRIU is not the patched criu" --remote-criu "$STOCK_CRIU"
+	refused "does not run: can you log in, and is it installed there" --remote-wptrack "$T/wptrack"
+	refused "--rsh is no command" --rsh "'"
+	refused "does not run: can you log in" --rsh "$T/none"
+	on_host mount --bind /dev/null "$TEST_BIN/pagekeeper"
+	on_host sh -c "umount '$TEST_BIN/pagekeeper'; mount --bind '$TEST_BIN/sparse' '$TEST_BIN/pagekeeper'"
+	refused "at host: $TEST_BIN/pagekeeper is another file here"
+	on_host umount "$TEST_BIN/pagekeeper"
+	on_host sh -c "echo $((PID - 1)) >/proc/sys/kernel/ns_last_pid; sleep 60; :" &
+	wait_for 10 number_is_taken || die "the number cannot be taken"
+	refused "at host: the number $PID is taken by another process here (sleep)"
+	pkill -P "$(pids_there | head -n 1)" -x sleep
+	wait_for 10 nobody_there || die "the other process stays"
+	is_here
+}
+
+number_is_taken() {
+	local pid
+
+	for pid in $(pids_there); do
+		! grep -q "^NSpid:.*[[:space:]]$PID\$" "/proc/$pid/status" || [ "$(cat "/proc/$pid/comm")" != sleep ] || return 0
+	done
+	return 1
+}
+
+# ---- faults: at each arrow of the protocol, either side is killed, stopped for a while, or cut off. What is done at an
+# event is done by the hook, before wptrack goes on.
+
+# On the host, where the hook runs at restore and run.
+KILL_RECEIVER='pkill -KILL -f "^[^ ]*wptrack receive"'
+KILL_CRIU='pkill -KILL -x criu'
+STOP_RECEIVER='pkill -STOP -f "^[^ ]*wptrack receive [^-]"'
+
+# wait_here EVENT: at that event, the hook waits for done.
+wait_here() {
+	hook "$1" "touch $T/now; while [ ! -e $T/done ]; do sleep 0.02; done"
+}
+
+# at_that_time COMMAND...: once the hook waits.
+at_that_time() {
+	wait_for 30 test -e "$T/now" || die "the event does not come: $(tail -n 3 "$T/err")"
+	"$@"
+	touch "$T/done"
+}
+
+the_end() {
+	wait "$RUNNER"
+	RC=$?
+}
+
+source_signal() {
+	pkill "-$1" -f "^[^ ]*wptrack migrate" || die "no wptrack migrate is there"
+}
+
+# The connection, and with FOR_EVER any other.
+cut() {
+	[ -z "${FOR_EVER:-}" ] || touch "$T/cut"
+	pkill -KILL -f "^$T/wire" || die "no connection is there"
+}
+
+# stays EVENT COMMAND [OPTION...]: done on the host at that event; the program runs on here.
+stays() {
+	begin 2 --children 1
+	hook "$1" "$2"
+	move "${@:3}"
+	ends_with 1
+	is_here
+}
+
+# Nobody is left to remove images there.
+receiver_killed_before_the_restore() {
+	MESS=1 stays restore "$KILL_RECEIVER"
+}
+
+receiver_killed_before_it_runs() {
+	stays run "$KILL_RECEIVER"
+}
+
+criu_killed_before_the_restore() {
+	stays restore "$KILL_CRIU"
+}
+
+criu_killed_before_it_runs() {
+	stays run "$KILL_CRIU"
+}
+
+hook_fails_there() {
+	stays restore "exit 1"
+	says "the hook has failed before the restore"
+}
+
+hook_fails_before_it_runs() {
+	stays run "exit 1"
+}
+
+hook_fails_here() {
+	stays stopped "exit 1"
+	says "the hook has failed when the program was stopped"
+}
+
+receiver_sleeps_too_long() {
+	begin 1
+	hook restore "$STOP_RECEIVER"
+	move --timeout 2
+	ends_with 1
+	says "the destination has not restored it in time"
+	on_host pkill -CONT -f "wptrack receive"
+	is_here
+}
+
+receiver_sleeps_when_it_is_to_run() {
+	begin 2 --children 1
+	hook run "$STOP_RECEIVER"
+	move
+	ends_with 0
+	says "has not answered: asking again"
+	on_host pkill -CONT -f "wptrack receive"
+	is_there
+}
+
+# cut_at EVENT
+cut_at() {
+	begin 2 --children 1
+	wait_here "$1"
+	start_move
+	at_that_time cut
+	the_end
+}
+
+cut_off_when_stopped() {
+	cut_at stopped
+	ends_with 1
+	says "the connection to the destination has ended"
+	is_here
+}
+
+cut_off_before_the_restore() {
+	cut_at restore
+	ends_with 1
+	is_here
+}
+
+cut_off_before_it_runs() {
+	cut_at run
+	ends_with 0
+	says "has not answered: asking again"
+	is_there
+}
+
+cut_off_in_a_round() {
+	begin 1
+	start_move --downtime 1 --max-rounds 10
+	wait_for 30 test -e "$T/there/images/1/inventory.img" || die "no round comes"
+	cut
+	the_end
+	ends_with 1
+	is_here
+}
+
+# in_doubt COMMAND: nobody hears whether it runs, and the user does not wait any longer.
+in_doubt() {
+	begin 2 --children 1
+	wait_here run
+	start_move
+	at_that_time "$@"
+	wait_for 20 grep -q "asking again" "$T/err" || die "it does not ask"
+	[ "$(wptrack_of_doubt --resume)" = 1 ] || die "decided while it is asked"
+	source_signal INT
+	the_end
+	ends_with 4
+	says "nobody knows whether process $PID runs at host:$T/there/images: it stays stopped here"
+	for pid in $(session_pids "$PID"); do
+		! runs "$pid" || die "process $pid runs here"
+	done
+	rm "$T/cut"
+}
+
+wptrack_of_doubt() {
+	"$WPTRACK" migrate "$1" "$PID" 2>>"$T/doubt"
+	echo $?
+}
+
+cut_for_ever() {
+	FOR_EVER=1 cut
+}
+
+cut_for_ever_and_dead() {
+	FOR_EVER=1 cut
+	on_host pkill -KILL -f "wptrack receive"
+}
+
+in_doubt_and_it_runs_there() {
+	in_doubt cut_for_ever
+	[ "$(wptrack_of_doubt --discard)" = 0 ] || die "it cannot be discarded: $(cat "$T/doubt")"
+	rm -r "$T"/wptrack-migrate.*
+	is_there
+}
+
+in_doubt_and_it_does_not_run_there() {
+	in_doubt cut_for_ever_and_dead
+	[ "$(wptrack_of_doubt --resume)" = 0 ] || die "it cannot be resumed: $(cat "$T/doubt")"
+	rm -r "$T"/wptrack-migrate.* "$T/there/images"
+	is_here
+}
+
+no_doubt() {
+	begin 1
+	[ "$(wptrack_of_doubt --resume)" = 1 ] || die "resumed"
+	grep -q "no migration of process $PID is in doubt" "$T/doubt" || die "it says $(cat "$T/doubt")"
+	is_here
+}
+
+# source_killed_at EVENT
+source_killed_at() {
+	begin 2 --children 1
+	wait_here "$1"
+	start_move
+	at_that_time source_signal KILL
+	the_end
+	ends_with 137
+}
+
+source_killed_when_stopped() {
+	source_killed_at stopped
+	after_a_killed_source
+	is_here
+}
+
+after_a_killed_source() {
+	# shellcheck disable=SC2046 # numbers
+	wait_for 10 runs $(session_pids "$PID") || die "it does not run here"
+	rm -r "$T"/wptrack-migrate.*
+	for pid in $(session_pids "$PID"); do
+		"$WPTRACK" release "$pid" >/dev/null || die "process $pid cannot be released"
+	done
+}
+
+source_killed_before_the_restore() {
+	source_killed_at restore
+	after_a_killed_source
+	is_here
+}
+
+source_killed_when_it_is_held() {
+	begin 2 --children 1
+	wait_here restore
+	start_move
+	at_that_time source_signal STOP
+	wait_for 20 test -e "$T/there/images/guard" || die "it is not held"
+	source_signal KILL
+	the_end
+	after_a_killed_source
+	is_here
+}
+
+source_killed_before_it_runs() {
+	source_killed_at run
+	wait_for 20 test -e "$T/there/images/running" || die "it does not run there"
+	for pid in $(session_pids "$PID"); do
+		! runs "$pid" || die "process $pid runs here"
+	done
+	[ "$(wptrack_of_doubt --discard)" = 0 ] || die "it cannot be discarded: $(cat "$T/doubt")"
+	rm -r "$T"/wptrack-migrate.*
+	is_there
+}
+
+# Its processes run on here from then on.
+dumping_criu_killed() {
+	begin 2 --children 1
+	wait_here restore
+	start_move
+	at_that_time pkill -KILL -f "^$CRIU dump"
+	the_end
+	ends_with 1
+	says "criu was killed while it held the program"
+	is_here
+}
+
+cancelled() {
+	begin 2 --children 1
+	wait_here restore
+	start_move
+	at_that_time source_signal INT
+	the_end
+	ends_with 130
+	says "cancelled by Interrupt"
+	is_here
+}
+
+source_sleeps() {
+	begin 2 --children 1
+	wait_here restore
+	start_move
+	at_that_time source_signal STOP
+	wait_for 20 test -e "$T/there/images/guard" || die "it is not held"
+	! runs "$(program_there | head -n 1)" || [ ! -e "$T/there/images/running" ] || die "it runs there"
+	source_signal CONT
+	the_end
+	ends_with 0
+	is_there
+}
+
+run_test a_process_moves_to_another_host one_process
+run_test a_tree_moves_to_another_host a_tree
+run_test a_stopped_program_moves_stopped a_stopped_program
+run_test how_long_it_was_away_is_told_by_both_sides verdict
+run_test what_is_in_the_way_there_is_said_before_the_first_round obstacles
+run_test a_receiver_that_is_killed_before_the_restore_changes_nothing receiver_killed_before_the_restore
+run_test a_receiver_that_is_killed_before_it_runs_changes_nothing receiver_killed_before_it_runs
+run_test a_criu_that_is_killed_before_the_restore_changes_nothing criu_killed_before_the_restore
+run_test a_criu_that_is_killed_before_it_runs_changes_nothing criu_killed_before_it_runs
+run_test a_hook_that_fails_there_changes_nothing hook_fails_there
+run_test a_hook_that_fails_before_it_runs_changes_nothing hook_fails_before_it_runs
+run_test a_hook_that_fails_here_changes_nothing hook_fails_here
+run_test a_receiver_that_sleeps_too_long_changes_nothing receiver_sleeps_too_long
+run_test a_receiver_that_sleeps_when_it_is_to_run_is_asked_once_more receiver_sleeps_when_it_is_to_run
+run_test a_connection_that_ends_in_a_round_changes_nothing cut_off_in_a_round
+run_test a_connection_that_ends_when_it_is_stopped_changes_nothing cut_off_when_stopped
+run_test a_connection_that_ends_before_the_restore_changes_nothing cut_off_before_the_restore
+run_test a_connection_that_ends_before_it_runs_is_made_once_more cut_off_before_it_runs
+run_test in_doubt_it_stays_stopped_and_is_discarded_when_it_runs_there in_doubt_and_it_runs_there
+run_test in_doubt_it_stays_stopped_and_is_resumed_when_it_does_not in_doubt_and_it_does_not_run_there
+run_test without_a_doubt_nothing_is_decided no_doubt
+run_test a_source_that_is_killed_when_it_is_stopped_changes_nothing source_killed_when_stopped
+run_test a_source_that_is_killed_before_the_restore_changes_nothing source_killed_before_the_restore
+run_test a_source_that_is_killed_when_it_is_held_changes_nothing source_killed_when_it_is_held
+run_test a_source_that_is_killed_before_it_runs_leaves_one_copy source_killed_before_it_runs
+run_test a_dumping_criu_that_is_killed_leaves_one_copy dumping_criu_killed
+run_test cancelled_it_runs_on_here cancelled
+run_test a_source_that_sleeps_is_waited_for source_sleeps
+finish

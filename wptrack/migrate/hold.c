@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "hold.h"
+#include "lib/cleanup.h"
+#include "lib/proc.h"
+#include "wptrack/cmd.h"
+#include "wptrack/proc_tree.h"
+#include "wptrack/stopped.h"
+
+/* Of processes that criu starts. */
+#define ENV_CONTROLLER "WPTRACK_HOLD"
+#define ENV_GUARD      "WPTRACK_HOLD_GUARD"
+#define ENV_ACTION     "CRTOOLS_SCRIPT_ACTION"
+#define ENV_ROOT       "CRTOOLS_INIT_PID"
+
+#define CONTROLLER "controller"
+#define DONE	   "done"
+#define BUSY	   "busy"
+
+#define WORD_MAX    64
+#define BACKLOG	    8
+#define PATIENCE_MS 10000
+
+/* ---------------------------------------------------------------- sockets */
+
+/*
+ * Names of sockets are short, those of directories are not: the directory is
+ * gone by way of a descriptor. Return: the descriptor, or -errno.
+ */
+static int address_of(const char *path, struct sockaddr_un *ret)
+{
+	char dir[PATH_MAX], name[PATH_MAX];
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%s", path);
+	snprintf(name, sizeof(name), "%s", path);
+	fd = open(dirname(dir), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", fd, basename(name)) >=
+	    (int)sizeof(ret->sun_path)) {
+		close(fd);
+		return -ENAMETOOLONG;
+	}
+	return fd;
+}
+
+/* Return: a socket, or -errno. */
+static int open_socket(const char *path, bool listens)
+{
+	struct sockaddr_un address;
+	int dir WPTRACK_CLEANUP(wptrack_close_fd) = address_of(path, &address);
+	int sock, err;
+
+	if (dir < 0)
+		return dir;
+	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return -errno;
+	if (listens)
+		err = bind(sock, (struct sockaddr *)&address, sizeof(address)) || listen(sock, BACKLOG) ? -errno : 0;
+	else
+		err = connect(sock, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
+	if (err)
+		close(sock);
+	return err ? err : sock;
+}
+
+static int send_word(int sock, const char *word)
+{
+	return send(sock, word, strlen(word), MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* Return: 0, -ECONNRESET at the end, or -errno. */
+static int receive_word(int sock, char word[WORD_MAX])
+{
+	ssize_t len;
+
+	do {
+		len = recv(sock, word, WORD_MAX - 1, 0);
+	} while (len < 0 && errno == EINTR);
+	if (len <= 0)
+		return len ? -errno : -ECONNRESET;
+	word[len] = '\0';
+	return 0;
+}
+
+static int receive_soon(int sock, char word[WORD_MAX])
+{
+	struct pollfd ready = { .fd = sock, .events = POLLIN };
+
+	return poll(&ready, 1, PATIENCE_MS) > 0 ? receive_word(sock, word) : -ETIMEDOUT;
+}
+
+static bool is_from_us(int sock)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return !getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) && (peer.uid == geteuid() || !peer.uid);
+}
+
+/* ---------------------------------------------------------------- the controller */
+
+const char *wptrack_hold_script(void)
+{
+	static char path[PATH_MAX];
+	const ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	return len > 0 ? path : NULL;
+}
+
+int wptrack_hold_open(struct wptrack_hold *hold, const char *dir, const char *guard)
+{
+	char real[PATH_MAX];
+
+	*hold = (struct wptrack_hold){ .listener = -1, .guard = -1 };
+	if (!realpath(dir, real))
+		return -errno;
+	if (snprintf(hold->path, sizeof(hold->path), "%s/" CONTROLLER, real) >= (int)sizeof(hold->path))
+		return -ENAMETOOLONG;
+	if (setenv(ENV_CONTROLLER, hold->path, 1) || setenv(ENV_GUARD, guard, 1))
+		return -errno;
+	hold->listener = open_socket(hold->path, true);
+	return hold->listener < 0 ? hold->listener : 0;
+}
+
+void wptrack_hold_close(struct wptrack_hold *hold)
+{
+	wptrack_close_fd(&hold->guard);
+	if (hold->listener >= 0)
+		unlink(hold->path);
+	wptrack_close_fd(&hold->listener);
+	hold->listener = hold->guard = -1;
+}
+
+int wptrack_hold_event(struct wptrack_hold *hold, struct wptrack_hold_event *ret)
+{
+	char word[WORD_MAX];
+	int sock = accept4(hold->listener, NULL, NULL, SOCK_CLOEXEC), err;
+
+	if (sock < 0)
+		return -errno;
+	err = is_from_us(sock) ? receive_soon(sock, word) : -EPERM;
+	if (!err && sscanf(word, "%31s %d", ret->name, &ret->root) != 2)
+		err = -EPROTO;
+	if (!err && (!strcmp(ret->name, "post-dump") || !strcmp(ret->name, "post-restore"))) {
+		wptrack_close_fd(&hold->guard);
+		hold->guard = sock;
+	} else {
+		close(sock);
+	}
+	return err;
+}
+
+static int tell(int sock, const char *word)
+{
+	char answer[WORD_MAX];
+	int err = send_word(sock, word);
+
+	if (!err)
+		err = receive_soon(sock, answer);
+	if (err)
+		return err;
+	return strcmp(answer, DONE) ? -EBUSY : 0;
+}
+
+int wptrack_hold_tell(struct wptrack_hold *hold, const char *word)
+{
+	return hold->guard < 0 ? -ECONNRESET : tell(hold->guard, word);
+}
+
+int wptrack_hold_tell_at(const char *path, const char *word)
+{
+	int sock WPTRACK_CLEANUP(wptrack_close_fd) = open_socket(path, false);
+
+	if (sock < 0)
+		return sock == -ECONNREFUSED ? -ENOENT : sock;
+	return tell(sock, word);
+}
+
+/* ---------------------------------------------------------------- the script */
+
+static pid_t root_pid(void)
+{
+	const char *root = getenv(ENV_ROOT);
+
+	return root ? (pid_t)strtol(root, NULL, 10) : 0;
+}
+
+/* To processes that are stopped by criu: it comes into effect when criu has gone. */
+static void signal_tree(const struct wptrack_tree *tree, int sig)
+{
+	for (size_t i = 0; i < tree->nr; i++)
+		kill(tree->pids[i], sig);
+}
+
+struct guard {
+	pid_t criu;
+	bool at_source;
+	bool sure;
+	int controller, listener;
+	struct wptrack_tree tree; /* without those that were stopped before */
+};
+
+/* Return: the exit status that a word means, or below 0: it goes on holding. */
+static int take_word(struct guard *guard, const char *word)
+{
+	if (!guard->at_source) {
+		if (!strcmp(word, WPTRACK_HOLD_GO))
+			return 0;
+		return strcmp(word, WPTRACK_HOLD_ABORT) ? -EPROTO : 1;
+	}
+	if (!strcmp(word, WPTRACK_HOLD_SURE)) {
+		signal_tree(&guard->tree, SIGSTOP);
+		guard->sure = true;
+		/* They may have run when the signal came, if criu had gone before. */
+		return getppid() == guard->criu ? -EAGAIN : -ESRCH;
+	}
+	if (!strcmp(word, WPTRACK_HOLD_DISCARD))
+		return 0;
+	if (strcmp(word, WPTRACK_HOLD_RESUME))
+		return -EPROTO;
+	if (guard->sure)
+		signal_tree(&guard->tree, SIGCONT);
+	return 1;
+}
+
+static int hear(struct guard *guard, int sock)
+{
+	char word[WORD_MAX];
+	int status;
+
+	if (receive_word(sock, word))
+		return -ECONNRESET;
+	status = take_word(guard, word);
+	send_word(sock, status == -EPROTO || status == -ESRCH ? "?" : DONE);
+	return status;
+}
+
+static int hear_controller(struct guard *guard)
+{
+	const int status = hear(guard, guard->controller);
+
+	if (status != -ECONNRESET)
+		return status;
+	wptrack_close_fd(&guard->controller);
+	guard->controller = -1;
+	return guard->sure ? -EAGAIN : 1;
+}
+
+/* A source's has one controller at a time; a destination's may have lost its own without anybody noticing. */
+static int hear_other(struct guard *guard)
+{
+	int sock WPTRACK_CLEANUP(wptrack_close_fd) = accept4(guard->listener, NULL, NULL, SOCK_CLOEXEC);
+	struct pollfd ready = { .fd = sock, .events = POLLIN };
+
+	if (sock < 0 || !is_from_us(sock) || poll(&ready, 1, PATIENCE_MS) <= 0)
+		return -EAGAIN;
+	if (guard->at_source && guard->controller >= 0) {
+		send_word(sock, BUSY);
+		return -EAGAIN;
+	}
+	return hear(guard, sock);
+}
+
+static int hold(struct guard *guard)
+{
+	int status = -EAGAIN;
+
+	while (status < 0) {
+		struct pollfd ready[] = { { .fd = guard->controller, .events = POLLIN },
+					  { .fd = guard->listener, .events = POLLIN } };
+
+		if (poll(ready, 2, -1) < 0)
+			continue;
+		if (ready[0].revents)
+			status = hear_controller(guard);
+		else if (ready[1].revents)
+			status = hear_other(guard);
+	}
+	return status;
+}
+
+/* Beside the controller's socket: who was stopped before the dump, a number in a line. */
+static FILE *open_stopped(const char *mode)
+{
+	char path[PATH_MAX + 16], dir[PATH_MAX];
+
+	snprintf(dir, sizeof(dir), "%s", getenv(ENV_CONTROLLER));
+	snprintf(path, sizeof(path), "%s/stopped", dirname(dir));
+	return fopen(path, mode);
+}
+
+static void note_stopped(void)
+{
+	struct wptrack_tree tree WPTRACK_CLEANUP(wptrack_tree_free) = { 0 };
+	FILE *f WPTRACK_CLEANUP(wptrack_close_file) = open_stopped("we");
+
+	wptrack_tree_read(root_pid(), &tree);
+	for (size_t i = 0; f && i < tree.nr; i++)
+		if (wptrack_proc_is_stopped(tree.pids[i]))
+			fprintf(f, "%d\n", tree.pids[i]);
+}
+
+/* criu lets them stay so by itself. */
+static void leave_out_the_stopped(struct wptrack_tree *tree)
+{
+	FILE *f WPTRACK_CLEANUP(wptrack_close_file) = open_stopped("re");
+	pid_t pid;
+
+	while (f && fscanf(f, "%d", &pid) == 1)
+		for (size_t i = 0; i < tree->nr; i++)
+			if (tree->pids[i] == pid)
+				tree->pids[i--] = tree->pids[--tree->nr];
+}
+
+/* A line for criu and for each process that it has made: number and time of start. Written before it counts. */
+static int write_held(const char *guard_path, const struct wptrack_tree *tree)
+{
+	char path[PATH_MAX + 16], dir[PATH_MAX];
+	FILE *f WPTRACK_CLEANUP(wptrack_close_file) = NULL;
+	struct wptrack_task task;
+
+	snprintf(dir, sizeof(dir), "%s", guard_path);
+	snprintf(path, sizeof(path), "%s/" WPTRACK_HOLD_HELD, dirname(dir));
+	f = fopen(path, "we");
+	if (!f)
+		return -errno;
+	if (!wptrack_proc_identify(getppid(), &task))
+		fprintf(f, "%d %" PRIu64 "\n", task.pid, task.start_time);
+	for (size_t i = 0; i < tree->nr; i++)
+		if (!wptrack_proc_identify(tree->pids[i], &task))
+			fprintf(f, "%d %" PRIu64 "\n", task.pid, task.start_time);
+	return fflush(f) || ferror(f) ? -EIO : 0;
+}
+
+static int be_guard(const char *event, int controller)
+{
+	struct guard guard = { .criu = getppid(), .at_source = !strcmp(event, "post-dump"), .controller = controller };
+	const char *path = getenv(ENV_GUARD);
+	char word[WORD_MAX];
+	int status = 1;
+
+	/* Whoever wants to end this is to tell it how. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	wptrack_tree_read(root_pid(), &guard.tree);
+	if (!path || (!guard.at_source && write_held(path, &guard.tree)))
+		return 1;
+	unlink(path);
+	guard.listener = open_socket(path, true);
+	leave_out_the_stopped(&guard.tree);
+	snprintf(word, sizeof(word), "%s %d", event, root_pid());
+	if (guard.listener >= 0 && !send_word(controller, word))
+		status = hold(&guard);
+	unlink(path);
+	wptrack_tree_free(&guard.tree);
+	return status;
+}
+
+/* They run: that is to be found out also by whoever was not there. */
+static void note_running(void)
+{
+	char dir[PATH_MAX], path[PATH_MAX + 16];
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%s", getenv(ENV_GUARD) ?: "");
+	snprintf(path, sizeof(path), "%s/" WPTRACK_HOLD_RUNNING, dirname(dir));
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		close(fd);
+}
+
+static int run_script(const char *event)
+{
+	const bool is_hold = !strcmp(event, "post-dump") || !strcmp(event, "post-restore");
+	int controller WPTRACK_CLEANUP(wptrack_close_fd) = -1;
+	char word[WORD_MAX];
+
+	if (!is_hold && strcmp(event, "pre-dump") && strcmp(event, "post-resume"))
+		return 0;
+	if (!strcmp(event, "post-resume"))
+		note_running();
+	if (!strcmp(event, "pre-dump"))
+		note_stopped();
+	controller = open_socket(getenv(ENV_CONTROLLER), false);
+	if (controller < 0)
+		return is_hold;
+	if (is_hold)
+		return be_guard(event, controller);
+	snprintf(word, sizeof(word), "%s %d", event, root_pid());
+	send_word(controller, word);
+	return 0;
+}
+
+int wptrack_cmd_script(void)
+{
+	const char *event = getenv(ENV_ACTION);
+
+	return event && getenv(ENV_CONTROLLER) ? run_script(event) : -1;
+}
