@@ -4,89 +4,14 @@
 set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
+# shellcheck source=../hosts.sh
+. "$(dirname "$0")/../hosts.sh"
 exec_under_reaper "$@"
-
-# start_host: sets HOST, the first process there.
-start_host() {
-	local program=${PID:-}
-
-	start_program unshare --pid --fork --kill-child --mount --mount-proc --net "$TEST_BIN/reaper" sleep infinity
-	UNSHARE=$PID
-	wait_for 10 has_child "$UNSHARE" || die "the host does not start"
-	HOST=$(pgrep -P "$UNSHARE")
-	wait_for 10 on_host test -e /proc/self || die "the host has no /proc"
-	wait_for 10 has_child "$HOST" || die "the host does not start"
-	SLEEP=$(pgrep -P "$HOST")
-	on_host ip link set lo up
-	PID=$program
-	cat >"$T/rsh" <<-E
-		#!/bin/sh
-		# As ssh: a host, and a command for a shell there.
-		[ ! -e "$T/cut" ] || exit 255
-		shift
-		export CRIU_CONFIG_FILE=$T/there.conf CRIU_VERIFY_PRE_RESTORE=1
-		"$T/wire" | nsenter --target $HOST --pid --mount --net /bin/sh -c "\$*" | "$T/wire"
-	E
-	chmod 755 "$T/rsh"
-	# All that comes and goes passes these two.
-	ln -s "$(command -v cat)" "$T/wire"
-	echo "verbosity 4" >"$T/there.conf"
-	mkdir "$T/there"
-}
-
-has_child() {
-	pgrep -P "$1" >/dev/null
-}
-
-on_host() {
-	nsenter --target "$HOST" --pid --mount --net "$@"
-}
-
-# pids_there: the processes of the host, as they are seen from here.
-pids_there() {
-	local ns pid
-
-	ns=$(readlink "/proc/$HOST/ns/pid")
-	for pid in /proc/[0-9]*; do
-		pid=${pid#/proc/}
-		[ "$pid" = "$HOST" ] || [ "$pid" = "$SLEEP" ] || [ "$(readlink "/proc/$pid/ns/pid" 2>/dev/null)" != "$ns" ] || echo "$pid"
-	done
-}
 
 # begin PROCESSES OPTION...: a program here, and a host.
 begin() {
 	start_host
 	start_tracked pagekeeper "$1" --mib 24 --rate 500 --working-set 2 "${@:2}"
-}
-
-# hook EVENT COMMAND: to be run at that event.
-hook() {
-	[ -e "$T/hook" ] || printf '#!/bin/bash\necho "$%s" >>"%s/events"\n' WPTRACK_EVENT "$T" >"$T/hook"
-	echo "[ \"\$WPTRACK_EVENT\" != $1 ] || { $2; }" >>"$T/hook"
-	chmod 755 "$T/hook"
-}
-
-# start_move [OPTION...] [-- CRIU_OPTION...]: sets MOVE, the process, and RUNNER, who waits for it.
-start_move() {
-	local own=()
-
-	while [ $# != 0 ] && [ "$1" != -- ]; do
-		own+=("$1")
-		shift
-	done
-	shift $(($# ? 1 : 0))
-	[ ! -e "$T/hook" ] || own+=(--hook "$T/hook")
-	TMPDIR=$T timeout -k 5 "$CRIU_TIMEOUT" "$WPTRACK" migrate --criu "$CRIU" --remote-criu "$CRIU" --remote-wptrack "$WPTRACK" \
-		--rsh "$T/rsh" --to "host:$T/there/images" --downtime 5000 "${own[@]}" "$PID" -- -L "$PLUGINS" -v4 "$@" \
-		</dev/null >"$T/out" 2>"$T/err" &
-	RUNNER=$!
-}
-
-# move [OPTION...]: the same, to its end. Sets RC.
-move() {
-	start_move "$@"
-	wait "$RUNNER"
-	RC=$?
 }
 
 ends_with() {

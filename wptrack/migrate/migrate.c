@@ -16,6 +16,7 @@
 
 #include "lib/proc.h"
 #include "migrate.h"
+#include "move_address.h"
 #include "wptrack/cmd.h"
 
 #define DOWNTIME_MS 100
@@ -320,6 +321,32 @@ static bool is_destination(const char *text)
 	return colon && colon != text && colon[1] && *text != '-';
 }
 
+/* All that are given count; they live as long as this program. */
+static int take_address(struct wptrack_migrate_options *opt, const char *name)
+{
+	char *hook = wptrack_move_address(optarg, opt->address_hook);
+
+	if (!hook)
+		return wptrack_cmd_misused(name, "--move-address takes an IPv4 address, as 10.0.0.1/24@eth0");
+	opt->address_hook = hook;
+	return 0;
+}
+
+/* Addresses come last: when packets are let through, nothing else is to fail. Return: 0 or -ENOMEM. */
+static int join_hooks(struct wptrack_migrate_options *opt)
+{
+	char *hook;
+
+	if (opt->address_hook && opt->remote.hook) {
+		if (asprintf(&hook, "(\n%s\n) || exit 1\n%s", opt->remote.hook, opt->address_hook) < 0)
+			return -ENOMEM;
+		opt->remote.hook = hook;
+	} else if (opt->address_hook) {
+		opt->remote.hook = opt->address_hook;
+	}
+	return 0;
+}
+
 /* Return: 0, or after complaining. */
 static int take_remote(struct wptrack_migrate_options *opt, char **argv, int kind)
 {
@@ -339,6 +366,8 @@ static int take_remote(struct wptrack_migrate_options *opt, char **argv, int kin
 	case 'k':
 		opt->remote.hook = optarg;
 		return 0;
+	case 'A':
+		return take_address(opt, argv[0]);
 	case 'R':
 		opt->resume = true;
 		return 0;
@@ -406,6 +435,7 @@ static const struct wptrack_option options[] = {
 	{ "remote-wptrack", 'w', "PATH", NULL, "there, instead of the one in its $PATH" },
 	{ "remote-criu", 'r', "PATH", NULL, "the same" },
 	{ "hook", 'k', "COMMAND", NULL, "for the shell of both hosts: moves addresses and the like, by WPTRACK_EVENT" },
+	{ "move-address", 'A', "ADDRESS/LENGTH@DEVICE", NULL, "an IPv4 address that goes along" },
 	{ "timeout", 't', "S", NULL, "how long it may be stopped for a destination that does not answer (30)" },
 	{ "resume", 'R', NULL, NULL, "PID was left stopped as nobody knows whether it runs there: let it run on here" },
 	{ "discard", 'D', NULL, NULL, "the same: kill it here" },
@@ -449,6 +479,8 @@ static int run(int argc, char **argv)
 		.goal = { .downtime_us = DOWNTIME_MS * 1000, .max_rounds = MAX_ROUNDS },
 	};
 	err = parse_arguments(argc, argv, &m.opt);
+	if (!err && join_hooks(&m.opt))
+		err = wptrack_migrate_cannot("%s", strerror(ENOMEM));
 	if (err)
 		return err;
 	return m.opt.resume || m.opt.discard ? decide(&m) : migrate(&m);

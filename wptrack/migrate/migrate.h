@@ -26,12 +26,13 @@ struct wptrack_migrate_options {
 	const char *port;
 	const char *server_cmd; /* NULL: images are written here */
 	struct wptrack_remote_options remote;
+	const char *address_hook; /* of --move-address; NULL: none */
 	struct wptrack_plan_goal goal;
 	bool force;
 	bool unchecked; /* begin whatever is in the way of the dump */
 	bool json;
 	bool resume, discard; /* decide a migration in doubt */
-	char **extra; /* for each criu */
+	char **extra;	      /* for each criu */
 	int nr_extra;
 };
 
