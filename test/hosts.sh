@@ -24,13 +24,14 @@ start_host() {
 		# As ssh: a host, and a command for a shell there.
 		[ ! -e "$T/cut" ] || exit 255
 		shift
-		export CRIU_CONFIG_FILE=$T/there.conf CRIU_VERIFY_PRE_RESTORE=1
+		export CRIU_CONFIG_FILE=$T/there.conf ${VERIFY:+CRIU_VERIFY_PRE_RESTORE=1}
 		"$T/wire" | nsenter --target $HOST --pid --mount --net /bin/sh -c "\$*" | "$T/wire"
 	E
 	chmod 755 "$T/rsh"
 	# All that comes and goes passes these two.
 	ln -s "$(command -v cat)" "$T/wire"
-	echo "verbosity 4" >"$T/there.conf"
+	# What the restore is given besides.
+	: >"$T/there.conf"
 	mkdir "$T/there"
 }
 
@@ -81,4 +82,69 @@ move() {
 	start_move "$@"
 	wait "$RUNNER"
 	RC=$?
+}
+
+# ---------------------------------------------------------------- the network
+
+# A program's address, that leads from outside to the host where it is. "outside" is a third network namespace, in which a
+# bridge joins the hosts. Here, the network namespace is to be one of our own.
+ADDRESS=10.77.0.1
+
+outside() {
+	nsenter --target "$OUTSIDE" --net "$@"
+}
+
+# network: what joins the hosts. The other one is there.
+network() {
+	local program=${PID:-}
+
+	start_program unshare --net sleep infinity
+	OUTSIDE=$PID
+	PID=$program
+	wait_for 10 is_elsewhere "$OUTSIDE" || die "there is no outside"
+	ip link delete eth 2>/dev/null
+	outside ip link set lo up
+	outside ip link add bridge type bridge
+	outside ip address add 10.77.0.254/24 dev bridge
+	outside ip link set bridge up
+	join $$ port1
+	join "$HOST" port2
+	ip address add "$ADDRESS/24" dev eth
+}
+
+is_elsewhere() {
+	[ "$(readlink "/proc/$1/ns/net")" != "$(readlink /proc/self/ns/net)" ]
+}
+
+# join PID PORT: the network of that process gets a device eth.
+join() {
+	outside ip link add name "$2" type veth peer name eth netns "$1" || die "no link to $1"
+	outside ip link set "$2" master bridge
+	outside ip link set "$2" up
+	nsenter --target "$1" --net ip link set eth up
+}
+
+# start_clients PORT NUMBER: outside, connected. Sets CLIENTS.
+start_clients() {
+	outside /usr/bin/python3 "$TEST_DIR/criu/stream-clients.py" "$ADDRESS" "$1" "$2" "$T/stop" >"$T/clients.log" 2>&1 &
+	CLIENTS=$!
+	wait_for 20 grep -q ready "$T/clients.log" || die "no clients: $(tail -n 2 "$T/clients.log")"
+}
+
+clients_go_on() {
+	local got
+
+	got=$(tail -n 1 "$T/clients.log")
+	wait_for 20 other_count "$got" || die "the clients do not go on: $(tail -n 1 "$T/clients.log")"
+}
+
+other_count() {
+	[ "$(tail -n 1 "$T/clients.log")" != "$1" ]
+}
+
+clients_are_right() {
+	clients_go_on
+	clients_go_on
+	touch "$T/stop"
+	wait "$CLIENTS" || die "the clients failed: $(tail -n 1 "$T/clients.log")"
 }

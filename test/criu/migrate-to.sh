@@ -90,7 +90,9 @@ is_there() {
 # ---------------------------------------------------------------- behaviours
 
 moves() {
+	VERIFY=1
 	begin "$@"
+	echo "verbosity 4" >"$T/there.conf"
 	hook none :
 	move
 	ends_with 0

@@ -13,45 +13,9 @@ fi
 exec_under_reaper "$@"
 ip link set lo up || exit 2
 
-ADDRESS=10.77.0.1
 PORT=7777
 
-outside() {
-	nsenter --target "$OUTSIDE" --net "$@"
-}
-
-# network: what joins the hosts. The other one is there.
-network() {
-	local program=${PID:-}
-
-	start_program unshare --net sleep infinity
-	OUTSIDE=$PID
-	PID=$program
-	wait_for 10 is_elsewhere "$OUTSIDE" || die "there is no outside"
-	ip link delete eth 2>/dev/null
-	outside ip link set lo up
-	outside ip link add bridge type bridge
-	outside ip address add 10.77.0.254/24 dev bridge
-	outside ip link set bridge up
-	join $$ port1
-	join "$HOST" port2
-	ip address add "$ADDRESS/24" dev eth
-}
-
-is_elsewhere() {
-	[ "$(readlink "/proc/$1/ns/net")" != "$(readlink /proc/self/ns/net)" ]
-}
-
-# join PID PORT: the network of that process gets a device eth.
-join() {
-	outside ip link add name "$2" type veth peer name eth netns "$1" || die "no link to $1"
-	outside ip link set "$2" master bridge
-	outside ip link set "$2" up
-	nsenter --target "$1" --net ip link set eth up
-}
-
-# The server sends a running number on each connection as fast as it is read, and counts what it gets. A client checks both
-# directions: each byte that it sends comes back in its order.
+# It sends back what it gets.
 programs() {
 	cat >"$T/server.py" <<-'E'
 		import select, socket, sys
@@ -73,39 +37,6 @@ programs() {
 		                poll.unregister(fd)
 		                peers.pop(fd).close()
 	E
-	cat >"$T/clients.py" <<-'E'
-
-		import os, select, socket, sys, time
-		host, port, number, stop = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-		peers = [socket.create_connection((host, port)) for _ in range(number)]
-		sent, got, longest, last = [0] * number, [0] * number, [0.0] * number, [time.monotonic()] * number
-		print("ready", flush=True)
-		def chunk(start, size):
-		    return bytes((start + i) % 251 for i in range(size))
-		for peer in peers:
-		    peer.setblocking(False)
-		index = {peer.fileno(): i for i, peer in enumerate(peers)}
-		end = None
-		while end is None or any(s != g for s, g in zip(sent, got)):
-		    if end is None and os.path.exists(stop):
-		        end = time.monotonic() + 20
-		    assert end is None or time.monotonic() < end, "bytes are missing"
-		    for i, peer in enumerate(peers):
-		        if end is None and sent[i] - got[i] < 2000:
-		            try:
-		                sent[i] += peer.send(chunk(sent[i], 100))
-		            except BlockingIOError:
-		                pass
-		    for fd in select.select(peers, [], [], 0.01)[0]:
-		        i = index[fd.fileno()]
-		        data = fd.recv(65536)
-		        assert data, "the connection was closed"
-		        assert data == chunk(got[i], len(data)), "other bytes than were sent"
-		        got[i] += len(data)
-		        now = time.monotonic()
-		        longest[i], last[i] = max(longest[i], now - last[i]), now
-		print("bytes %d, longest pause %d ms" % (sum(got), max(longest) * 1000), flush=True)
-	E
 }
 
 # connected NUMBER: a server here, and clients outside.
@@ -116,16 +47,7 @@ connected() {
 	programs
 	start_program /usr/bin/python3 "$T/server.py" "$PORT"
 	wait_for 20 grep -q ready "$T/program.log" || die "no server: $(tail -n 2 "$T/program.log")"
-	outside /usr/bin/python3 "$T/clients.py" "$ADDRESS" "$PORT" "$1" "$T/stop" >"$T/clients.log" 2>&1 &
-	CLIENTS=$!
-	wait_for 20 grep -q ready "$T/clients.log" || die "no clients: $(tail -n 2 "$T/clients.log")"
-	CTL=
-}
-
-clients_are_right() {
-	sleep 0.5
-	touch "$T/stop"
-	wait "$CLIENTS" || die "the clients failed: $(tail -n 1 "$T/clients.log")"
+	start_clients "$PORT" "$1"
 }
 
 nothing_is_locked() {

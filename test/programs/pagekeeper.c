@@ -13,11 +13,13 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -88,7 +90,7 @@ struct worker {
 };
 
 static struct {
-	unsigned long mib, working_set, rate, threads, children; /* working_set: MiB, 0: all */
+	unsigned long mib, working_set, rate, threads, children, echo; /* working_set: MiB, 0: all */
 	bool spin;
 	const char *control, *direct;
 } opt = { .mib = 256, .threads = 1 };
@@ -415,6 +417,40 @@ static uint32_t share_pages(void)
 	return (uint32_t)(opt.mib * 256 / opt.threads);
 }
 
+/* Sends back what it gets, on one connection after the other. */
+static void *echo(void *arg)
+{
+	const int listener = *(const int *)arg;
+	char buf[512];
+
+	prctl(PR_SET_NAME, "echo");
+	for (;;) {
+		const int peer = accept(listener, NULL, NULL);
+		ssize_t len;
+
+		while (peer >= 0 && (len = read(peer, buf, sizeof(buf))) > 0)
+			if (write(peer, buf, (size_t)len) != len)
+				break;
+		if (peer >= 0)
+			close(peer);
+	}
+	return NULL;
+}
+
+static void start_echo(void)
+{
+	const struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons((uint16_t)opt.echo) };
+	static int listener;
+	pthread_t thread;
+
+	listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int)) ||
+	    bind(listener, (const struct sockaddr *)&any, sizeof(any)) || listen(listener, 8))
+		die("cannot listen");
+	if (pthread_create(&thread, NULL, echo, &listener))
+		die("cannot create a thread");
+}
+
 /*
  * Neither writes nor calls: the scheduler takes the processor away, but it never
  * gives it up, unless it is stopped. The driver counts that (voluntary switches).
@@ -465,6 +501,8 @@ static void start(void)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	if (opt.spin && pthread_create(&spinner, NULL, spin, NULL))
 		die("cannot create a thread");
+	if (opt.echo)
+		start_echo();
 	atomic_store(&slot->state, CONTROL_RUNNING);
 }
 
@@ -495,6 +533,7 @@ static void parse_options(int argc, char **argv)
 		{ "mib", required_argument, NULL, 'm' },      { "control", required_argument, NULL, 'c' },
 		{ "rate", required_argument, NULL, 'r' },     { "threads", required_argument, NULL, 't' },
 		{ "children", required_argument, NULL, 'k' }, { "spin", no_argument, NULL, 's' },
+		{ "echo", required_argument, NULL, 'e' },
 		{ "direct", required_argument, NULL, 'd' },   { "working-set", required_argument, NULL, 'w' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -514,13 +553,15 @@ static void parse_options(int argc, char **argv)
 			opt.threads = parse_number(optarg, 1, MAX_THREADS);
 		else if (o == 'k')
 			opt.children = parse_number(optarg, 0, CONTROL_SLOTS - 1);
+		else if (o == 'e')
+			opt.echo = parse_number(optarg, 1, 65535);
 		else if (o == 's')
 			opt.spin = true;
 		else if (o == 'd')
 			opt.direct = optarg;
 		else
 			die("usage: pagekeeper --control FILE [--mib N] [--working-set MIB] [--rate PAGES] [--threads N] "
-			    "[--children N] [--spin] [--direct FILE]");
+			    "[--children N] [--spin] [--direct FILE] [--echo PORT]");
 	}
 	if (!opt.control)
 		die("--control FILE is missing");

@@ -112,6 +112,9 @@ static int begin(struct wptrack_migrate *m)
 	m->start_time = root.start_time;
 	m->run.root = m->opt.pid;
 	m->plan.goal = m->opt.goal;
+	/* Its memory is freed here when it runs there already. */
+	if (m->opt.remote.to)
+		m->plan.goal.leave_running = true;
 	m->plan.goal.assumed_rate = m->opt.server_cmd || m->opt.remote.to ? NETWORK_RATE : MEMORY_RATE;
 	m->was_stopped = wptrack_migrate_is_stopped(m);
 	err = check_directory(m->opt.dir);

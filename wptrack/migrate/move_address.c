@@ -19,13 +19,15 @@
  */
 static const char script[] =
 	"a=ADDRESS l=LENGTH d=DEVICE t=TABLE\n"
+	"tell() { arping -q -U -c 1 -I $d $a </dev/null >/dev/null 2>&1 & }\n"
 	"case $WPTRACK_EVENT in\n"
 	"stopped) ip address delete $a/$l dev $d ;;\n"
-	"resumed) ip address replace $a/$l dev $d && arping -q -U -c 1 -I $d $a ;;\n"
-	"restore) nft \"table inet $t { chain in { type filter hook input priority -300; ip daddr $a drop; };"
+	"resumed) ip address replace $a/$l dev $d && tell ;;\n"
+	"restore) command -v arping >/dev/null || { echo 'arping is not installed' >&2; exit 1; }\n"
+	"nft \"table inet $t { chain in { type filter hook input priority -300; ip daddr $a drop; };"
 	" chain out { type filter hook output priority -300; ip saddr $a drop; }; }\" &&"
 	" ip address replace $a/$l dev $d ;;\n"
-	"run) nft delete table inet $t && arping -q -U -c 1 -I $d $a ;;\n"
+	"run) nft delete table inet $t && tell ;;\n"
 	"aborted) nft delete table inet $t; ip address delete $a/$l dev $d ;;\n"
 	"esac || exit 1\n";
 
