@@ -197,6 +197,7 @@ demo: ## show it on a running program, WORKLOAD=asan|msan|tsan|plain (root)
 	$(Q)scripts/deps.sh
 	$(Q)$(MAKE) tests
 	$(Q)$(TEST_ENV) WORKLOAD=$(WORKLOAD) test/demo/demo.sh
+	$(Q)$(TEST_ENV) WORKLOAD=$(WORKLOAD) test/demo/move.sh
 
 RUN_CHECKS_ONLY	= scripts/run-checks.sh
 RUN_CHECKS	= $(TEST_ENV) $(RUN_CHECKS_ONLY)

@@ -5,6 +5,8 @@
 set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
+# shellcheck source=../hosts.sh
+. "$(dirname "$0")/../hosts.sh"
 exec_under_reaper "$@"
 
 TOP=$(cd "$TEST_DIR/.." && pwd)
@@ -20,6 +22,8 @@ RUN_BLOCKS=(
 	"docs/migrate.md	wptrack migrate --address dst --port 7000 --page-server-cmd 'ssh dst \""
 	"docs/pre-restore.md	mkdir -p /tmp/ck/1 /tmp/ck/2 /tmp/ck/3"
 	"docs/wptrack.1	criu pre-dump -t 1234 -D /tmp/ck/3 --prev-images-dir ../2"
+	"docs/migrate.md	wptrack migrate 1234 --to dst:/tmp/moved -- --tcp-established"
+	"docs/migrate.md	wptrack migrate 1234 --to dst:/tmp/moved --move-address 10.0.0.7/24@eth0 -- --tcp-established"
 )
 
 # not_run COMMAND: why it is not run, nor what can be run instead of it. Nothing for all others.
@@ -28,10 +32,12 @@ not_run() {
 	git\ *) echo "it works on a CRIU tree of somebody's, or on this one" ;;
 	"gdb -p PID"*) echo "removes what only two kills at the worst moment leave behind (interrupted.sh)" ;;
 	"wptrack:"* | "wptrack verify:" | "wptrack migrate:"* | *", run it by hand to see why") echo "a message, no command" ;;
+	"ssh HOST "*) echo "a login that is the user's" ;;
 	"kill -CONT") echo "to be filled in with the keeper's pid (keeper.sh)" ;;
 	"test/fuzz/run.sh --merge DIR") echo "changes the corpus" ;;
 	test/criu/*.sh | test/kernels/*.sh\ *) echo "a test of its own" ;;
 	"ROUND  "*) echo "what migrate prints" ;;
+	"wptrack receive --ask") echo "is not for people: migrate-to.sh" ;;
 	"criu swrk") echo "is not for people: rpc.sh" ;;
 	"runc "*) echo "containers.sh runs it" ;;
 	"podman "* | "lxc-checkpoint "*) echo "these are not installed for the tests" ;;
@@ -40,7 +46,7 @@ not_run() {
 
 # fill_in: from stdin, with what stands for something else.
 fill_in() {
-	sed -e "s#/tmp/ck#$T/ck#g; s#\([ '\"/:]\)/ck\b#\1$T/ck#g; s#/ck/\([0-9\$]\)#/ck/\1#g" -e "s/\b1234\b/$PID/g; s/\bPID\b/$PID/g" \
+	sed -e "s#/tmp/moved#$T/moved#g" -e "s#/tmp/ck#$T/ck#g; s#\([ '\"/:]\)/ck\b#\1$T/ck#g; s#/ck/\([0-9\$]\)#/ck/\1#g" -e "s/\b1234\b/$PID/g; s/\bPID\b/$PID/g" \
 		-e "s#\bDIR\b#${DIR:-DIR}#g; s#\(${DIR:-DIR}\)/N\b#\1#g" -e 's/ dst / dst /' -e "s/--address dst/--address 127.0.0.1/" \
 		-e "s/--port 7000/--port ${PORT:-7000}/" -e 's/--nofile=NUMBER:/--nofile=1024:/; s/=seconds/=60/; s/=number/=1/; s/=regexp/=./' \
 		-e 's/MODE=\.\.\./MODE=pre/; s/FLAVORS=\.\.\./FLAVORS=h/; s# \.\.\.$##; s#NAME\.\.\.#check#' -e "s#CRIU_SRC=dir#CRIU_SRC=$BUILD/criu-stock#"
@@ -97,6 +103,8 @@ same_shape() {
 demo() {
 	WPTRACK_REAPED="" "$TEST_DIR/demo/demo.sh" </dev/null >"$T/demo.out" 2>&1 ||
 		die "the demo fails: $(tail -n 1 "$T/demo.out")"
+	WPTRACK_REAPED="" "$TEST_DIR/demo/move.sh" </dev/null >"$T/demo.out" 2>&1 ||
+		die "the demo of a move fails: $(tail -n 1 "$T/demo.out")"
 	same_shape "^demo:" "$T/demo.out"
 }
 
@@ -177,6 +185,35 @@ migrate_to_a_server() {
 	run_block docs/migrate.md "${RUN_BLOCKS[3]#*	}"
 	ctl resume || die "the restored program does not resume"
 	runs_on
+}
+
+# to_another_host NUMBER: of the block. The other host is namespaces, which ssh enters.
+to_another_host() {
+	a_place
+	export CRIU_LIBS_DIR=$PLUGINS
+	start_host
+	ln -s "$T/rsh" "$T/bin/ssh"
+	on_host ip link add name eth0 type veth peer name peer && on_host ip link set eth0 up && on_host ip link set peer up ||
+		die "no device there"
+	start_tracked pagekeeper 1 --mib 8
+	run_block docs/migrate.md "${RUN_BLOCKS[$1]#*	}"
+	grep -q "^moved to dst:$T/moved: away for " "$T/block.out" || die "it says: $(tail -n 2 "$T/block.out")"
+	wait_for 10 session_is_gone "$PID" || die "it is still here"
+	verify_program "on the other host"
+	ctl quit || die "control file"
+}
+
+to_a_host() {
+	to_another_host 6
+}
+
+# In network namespaces of their own, both have such a device.
+with_an_address() {
+	ip link add name eth0 type veth peer name peer && ip link set eth0 up && ip link set peer up &&
+		ip address add 10.0.0.7/24 dev eth0 || die "no device"
+	to_another_host 7
+	ip address show dev eth0 | grep -q 10.0.0.7 && die "the address is still here"
+	return 0
 }
 
 memory_before_the_dump() {
@@ -342,6 +379,8 @@ kernels_table() {
 		die "lines of another release are kept"
 }
 
+run_test a_move_to_another_host_as_in_migrate_md to_a_host
+run_test a_move_with_an_address_as_in_migrate_md with_an_address
 run_anywhere the_table_of_kernels_keeps_what_was_not_run_again kernels_table
 run_anywhere the_readme_is_short_and_so_are_its_sentences short_readme
 run_anywhere the_picture_is_what_the_script_draws picture
