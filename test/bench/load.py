@@ -34,6 +34,7 @@ class Program:
             self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                           start_new_session=True)
         self.pid = self.child.pid
+        self.is_elsewhere = False  # it has moved to another host: nothing of it is in its session here
         bench.programs.append(self)
 
     def status_kb(self, field):
@@ -108,7 +109,7 @@ class Load(Program):
         request = self.get32(REQUEST)
 
         def done():
-            if self.child.poll() is not None and not self.session():
+            if not self.is_elsewhere and self.child.poll() is not None and not self.session():
                 raise BenchError(f"{self.name} has ended: " + self.bench.tail(self.name + ".log"))
             return all(self.get32(DONE + 4 * i) == request for i in range(self.processes))
 
