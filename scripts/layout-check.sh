@@ -26,8 +26,7 @@ may_include()
 	plugin:criu-*.h) return 0 ;;
 	*:criu-*.h) return 1 ;;
 	# What is generated: of our images, and of CRIU's
-	lib:wptrack.pb-c.h) return 0 ;;
-	wptrack/*:migrate.pb-c.h) return 0 ;;
+	lib:wptrack.pb-c.h | wptrack/*:migrate.pb-c.h | wptrack/*:criu_inventory.pb-c.h) return 0 ;;
 	wptrack/*:pagemap.pb-c.h | wptrack/*:stats.pb-c.h | wptrack:pagemap.pb-c.h | wptrack:stats.pb-c.h) return 0 ;;
 	*/*) ;;
 	*) return 1 ;;

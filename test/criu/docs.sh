@@ -37,7 +37,7 @@ not_run() {
 	"test/fuzz/run.sh --merge DIR") echo "changes the corpus" ;;
 	test/criu/*.sh | test/kernels/*.sh\ *) echo "a test of its own" ;;
 	"ROUND  "*) echo "what migrate prints" ;;
-	"wptrack receive --ask") echo "is not for people: migrate-to.sh" ;;
+	"wptrack receive --ask" | "wptrack receive --abort "* | "wptrack migrate --to") echo "is not for people: migrate-to.sh" ;;
 	"criu swrk") echo "is not for people: rpc.sh" ;;
 	"runc "*) echo "containers.sh runs it" ;;
 	"podman "* | "lxc-checkpoint "*) echo "these are not installed for the tests" ;;

@@ -51,7 +51,7 @@ connected() {
 }
 
 nothing_is_locked() {
-	[ -z "$("$@" nft list ruleset)" ] || die "rules are left: $("$@" nft list ruleset | tr -s '\t\n ' ' ')"
+	[ -z "$("$@" nft list ruleset)" ] || die "rules are left: $("$@" nft list tables | tr '\n' ' ')"
 }
 
 has_address() {
@@ -69,6 +69,7 @@ moved() {
 	! has_address || die "the address is still here"
 	has_address on_host || die "the address is not there"
 	nothing_is_locked on_host
+	nothing_is_locked
 	kill "$(pids_there)"
 }
 

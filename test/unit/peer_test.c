@@ -134,7 +134,6 @@ static void names_lead_nowhere_else(void)
 	CHECK_EQ(received(WPTRACK__MIGRATE_KIND__LINK, "parent", "/etc"), -EPROTO);
 	CHECK_EQ(received(WPTRACK__MIGRATE_KIND__LINK, "parent", NULL), -EPROTO);
 	CHECK_EQ(received(WPTRACK__MIGRATE_KIND__GO, NULL, NULL), -EPROTO);
-	CHECK_EQ(received(WPTRACK__MIGRATE_KIND__ABORT, NULL, NULL), -ECONNABORTED);
 }
 
 /* A link of the connection's own is not followed by what comes after it. */

@@ -16,6 +16,7 @@
 
 #include "arrival.h"
 #include "criu_run.h"
+#include "hold.h"
 #include "lib/cleanup.h"
 #include "lib/page.h"
 #include "lib/proc.h"
@@ -106,8 +107,9 @@ static void check_directory(struct arrival *arrival)
 	unsigned int entries = 0;
 
 	if (dir) {
+		/* That a program did not run there is no use any more. */
 		while ((entry = readdir(dir)))
-			entries++;
+			entries += strcmp(entry->d_name, WPTRACK_HOLD_ABORTED) != 0;
 		closedir(dir);
 		/* Itself and its parent */
 		if (entries > 2)

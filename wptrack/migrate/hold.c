@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "hold.h"
+#include "hook.h"
 #include "lib/cleanup.h"
 #include "lib/proc.h"
 #include "wptrack/cmd.h"
@@ -22,6 +23,7 @@
 /* Of processes that criu starts. */
 #define ENV_CONTROLLER "WPTRACK_HOLD"
 #define ENV_GUARD      "WPTRACK_HOLD_GUARD"
+#define ENV_HOOK       "WPTRACK_HOLD_HOOK"
 #define ENV_ACTION     "CRTOOLS_SCRIPT_ACTION"
 #define ENV_ROOT       "CRTOOLS_INIT_PID"
 
@@ -123,7 +125,7 @@ const char *wptrack_hold_script(void)
 	return len > 0 ? path : NULL;
 }
 
-int wptrack_hold_open(struct wptrack_hold *hold, const char *dir, const char *guard)
+int wptrack_hold_open(struct wptrack_hold *hold, const char *dir, const char *guard, const char *hook)
 {
 	char real[PATH_MAX];
 
@@ -132,7 +134,8 @@ int wptrack_hold_open(struct wptrack_hold *hold, const char *dir, const char *gu
 		return -errno;
 	if (snprintf(hold->path, sizeof(hold->path), "%s/" CONTROLLER, real) >= (int)sizeof(hold->path))
 		return -ENAMETOOLONG;
-	if (setenv(ENV_CONTROLLER, hold->path, 1) || setenv(ENV_GUARD, guard, 1))
+	if (setenv(ENV_CONTROLLER, hold->path, 1) || setenv(ENV_GUARD, guard, 1) ||
+	    (hook ? setenv(ENV_HOOK, hook, 1) : unsetenv(ENV_HOOK)))
 		return -errno;
 	hold->listener = open_socket(hold->path, true);
 	return hold->listener < 0 ? hold->listener : 0;
@@ -213,8 +216,14 @@ struct guard {
 	bool at_source;
 	bool sure;
 	int controller, listener;
-	struct wptrack_tree tree; /* without those that were stopped before */
+	struct wptrack_tree tree; /* all that are held */
+	struct wptrack_tree ran;  /* of these, those that were not stopped before */
 };
+
+static bool is_held_by_criu(const struct guard *guard)
+{
+	return getppid() == guard->criu && wptrack_proc_tracer(root_pid()) == guard->criu;
+}
 
 /* Return: the exit status that a word means, or below 0: it goes on holding. */
 static int take_word(struct guard *guard, const char *word)
@@ -225,17 +234,21 @@ static int take_word(struct guard *guard, const char *word)
 		return strcmp(word, WPTRACK_HOLD_ABORT) ? -EPROTO : 1;
 	}
 	if (!strcmp(word, WPTRACK_HOLD_SURE)) {
-		signal_tree(&guard->tree, SIGSTOP);
+		signal_tree(&guard->ran, SIGSTOP);
 		guard->sure = true;
 		/* They may have run when the signal came, if criu had gone before. */
-		return getppid() == guard->criu ? -EAGAIN : -ESRCH;
+		return is_held_by_criu(guard) ? -EAGAIN : -ESRCH;
 	}
-	if (!strcmp(word, WPTRACK_HOLD_DISCARD))
+	if (!strcmp(word, WPTRACK_HOLD_DISCARD)) {
+		/* criu does that, if it is there. */
+		if (!is_held_by_criu(guard))
+			signal_tree(&guard->tree, SIGKILL);
 		return 0;
+	}
 	if (strcmp(word, WPTRACK_HOLD_RESUME))
 		return -EPROTO;
 	if (guard->sure)
-		signal_tree(&guard->tree, SIGCONT);
+		signal_tree(&guard->ran, SIGCONT);
 	return 1;
 }
 
@@ -251,6 +264,12 @@ static int hear(struct guard *guard, int sock)
 	return status;
 }
 
+/* Nobody else does. */
+static void tell_hook(const char *event)
+{
+	wptrack_hook_run(getenv(ENV_HOOK), event);
+}
+
 static int hear_controller(struct guard *guard)
 {
 	const int status = hear(guard, guard->controller);
@@ -259,7 +278,10 @@ static int hear_controller(struct guard *guard)
 		return status;
 	wptrack_close_fd(&guard->controller);
 	guard->controller = -1;
-	return guard->sure ? -EAGAIN : 1;
+	if (guard->sure)
+		return -EAGAIN;
+	tell_hook(guard->at_source ? WPTRACK_HOOK_RESUMED : WPTRACK_HOOK_ABORTED);
+	return 1;
 }
 
 /* A source's has one controller at a time; a destination's may have lost its own without anybody noticing. */
@@ -277,6 +299,16 @@ static int hear_other(struct guard *guard)
 	return hear(guard, sock);
 }
 
+/* Another controller is the user, who has no hook. */
+static int take_other_word(struct guard *guard)
+{
+	const int status = hear_other(guard);
+
+	if (guard->at_source && status == 1)
+		tell_hook(WPTRACK_HOOK_RESUMED);
+	return status;
+}
+
 static int hold(struct guard *guard)
 {
 	int status = -EAGAIN;
@@ -290,7 +322,7 @@ static int hold(struct guard *guard)
 		if (ready[0].revents)
 			status = hear_controller(guard);
 		else if (ready[1].revents)
-			status = hear_other(guard);
+			status = take_other_word(guard);
 	}
 	return status;
 }
@@ -361,16 +393,18 @@ static int be_guard(const char *event, int controller)
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 	wptrack_tree_read(root_pid(), &guard.tree);
+	wptrack_tree_read(root_pid(), &guard.ran);
 	if (!path || (!guard.at_source && write_held(path, &guard.tree)))
 		return 1;
 	unlink(path);
 	guard.listener = open_socket(path, true);
-	leave_out_the_stopped(&guard.tree);
+	leave_out_the_stopped(&guard.ran);
 	snprintf(word, sizeof(word), "%s %d", event, root_pid());
 	if (guard.listener >= 0 && !send_word(controller, word))
 		status = hold(&guard);
 	unlink(path);
 	wptrack_tree_free(&guard.tree);
+	wptrack_tree_free(&guard.ran);
 	return status;
 }
 
@@ -400,6 +434,8 @@ static int run_script(const char *event)
 	if (!strcmp(event, "pre-dump"))
 		note_stopped();
 	controller = open_socket(getenv(ENV_CONTROLLER), false);
+	if (controller < 0 && !strcmp(event, "post-restore"))
+		tell_hook(WPTRACK_HOOK_ABORTED);
 	if (controller < 0)
 		return is_hold;
 	if (is_hold)

@@ -17,6 +17,7 @@
  * A controller that is gone means RESUME and ABORT, but after SURE: then the guard
  * listens at a socket for another controller. That of a destination always does.
  * With SURE, all processes get a SIGSTOP. They do not run on if criu is killed.
+ * A guard that decides without a controller has the user's hook told (hook.h).
  */
 #ifndef WPTRACK_HOLD_H
 #define WPTRACK_HOLD_H
@@ -31,10 +32,11 @@
 #define WPTRACK_HOLD_GO	     "go"
 #define WPTRACK_HOLD_ABORT   "abort"
 
-/* In a destination's directory: the guard's socket, whom it guards, and whether they run. */
+/* In a destination's directory: the guard's socket, whom it guards, whether they run, or will never. */
 #define WPTRACK_HOLD_GUARD   "guard"
 #define WPTRACK_HOLD_HELD    "held"
 #define WPTRACK_HOLD_RUNNING "running"
+#define WPTRACK_HOLD_ABORTED "aborted"
 
 /* The controller's end. */
 struct wptrack_hold {
@@ -52,10 +54,11 @@ struct wptrack_hold_event {
  * wptrack_hold_open - be the controller of a criu that is started next
  * @dir:	for its socket, ours alone
  * @guard:	path of the socket at which its guard is to listen for others
+ * @hook:	of the user's; NULL: none
  *
  * Sets the environment of what is started from here on. Return: 0 or -errno.
  */
-int wptrack_hold_open(struct wptrack_hold *hold, const char *dir, const char *guard);
+int wptrack_hold_open(struct wptrack_hold *hold, const char *dir, const char *guard, const char *hook);
 void wptrack_hold_close(struct wptrack_hold *hold);
 
 /* Path of this program, to be given to criu as its action script. Return: NULL when it is not known. */

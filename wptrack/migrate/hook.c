@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -13,8 +14,12 @@
 
 static __attribute__((noreturn)) void become(const char *command, const char *event)
 {
+	const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	sigset_t none;
 
+	/* Neither Ctrl-C nor what comes on the connection is for it. */
+	setpgid(0, 0);
+	dup2(null, STDIN_FILENO);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
@@ -37,9 +42,10 @@ int wptrack_hook_run(const char *command, const char *event)
 		return -EIO;
 	if (!child)
 		become(command, event);
+	setpgid(child, child);
 	while (!(ended = waitpid(child, &status, WNOHANG))) {
 		if (wptrack_now_ms() >= end)
-			kill(child, SIGKILL);
+			kill(-child, SIGKILL);
 		poll(NULL, 0, 1);
 	}
 	return ended == child && WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EIO;

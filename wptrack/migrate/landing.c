@@ -20,6 +20,7 @@
 #include "lib/cleanup.h"
 #include "lib/clock.h"
 #include "lib/proc.h"
+#include "wptrack/proc_tree.h"
 
 /* What criu restore reads names from. */
 #define NAMES_FD     3
@@ -111,7 +112,7 @@ int wptrack_landing_begin(struct wptrack_landing *landing, const char *dir, cons
 	if (hello->hook)
 		landing->hook = strdup(hello->hook);
 	snprintf(guard, sizeof(guard), "%s/" WPTRACK_HOLD_GUARD, landing->dir);
-	err = wptrack_hold_open(&landing->hold, landing->dir, guard);
+	err = wptrack_hold_open(&landing->hold, landing->dir, guard, hello->hook);
 	if (err)
 		return fail(landing, "%s: %s", landing->dir, strerror(-err));
 	argv[nr++] = hello->criu;
@@ -164,7 +165,7 @@ int wptrack_landing_load(struct wptrack_landing *landing, unsigned int number)
 
 static void reap_criu(struct wptrack_landing *landing)
 {
-	while (landing->criu > 0 && waitpid(landing->criu, NULL, 0) < 0 && errno == EINTR)
+	while (landing->criu > 0 && waitpid(landing->criu, &landing->status, 0) < 0 && errno == EINTR)
 		;
 	landing->criu = 0;
 	wptrack_close_fd(&landing->criu_fd);
@@ -200,6 +201,15 @@ static bool is_there(pid_t pid, uint64_t start_time)
 	return !state || (state[2] != 'Z' && state[2] != 'X');
 }
 
+static void kill_tree(pid_t root, int sig)
+{
+	struct wptrack_tree tree WPTRACK_CLEANUP(wptrack_tree_free) = { 0 };
+
+	wptrack_tree_read(root, &tree);
+	for (size_t i = 0; i < tree.nr; i++)
+		kill(tree.pids[i], sig);
+}
+
 /* The first is criu. Return: how many others are there; below 0: nobody has been held. */
 static int look_at_held(const char *dir, int sig, bool *ret_criu)
 {
@@ -222,8 +232,9 @@ static int look_at_held(const char *dir, int sig, bool *ret_criu)
 			*ret_criu = true;
 		else
 			nr++;
+		/* Also what it may have forked. */
 		if (sig)
-			kill(pid, sig);
+			kill_tree(pid, sig);
 	}
 	return nr;
 }
@@ -290,6 +301,9 @@ int wptrack_landing_go(struct wptrack_landing *landing)
 	wptrack_hold_tell(&landing->hold, WPTRACK_HOLD_GO);
 	if (!await_event(landing, "post-resume", -1) || is_running(landing->dir))
 		return 0;
+	/* It ends well only if they run, whatever has become of its script. */
+	if (await_criu(landing, PATIENCE_MS) && !landing->status)
+		return 0;
 	return criu_failed(landing);
 }
 
@@ -297,7 +311,43 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 {
 	(void)st, (void)type;
 	/* The directory itself may have been there before. */
-	return at->level ? remove(path) : 0;
+	return at->level && strcmp(path + at->base, WPTRACK_HOLD_ABORTED) ? remove(path) : 0;
+}
+
+/* All but what tells that the program does not run. Without a program that was held, nobody asks. */
+static void remove_all(const char *dir)
+{
+	nftw(dir, remove_entry, REMOVAL_FDS, FTW_DEPTH | FTW_PHYS);
+	rmdir(dir);
+}
+
+static bool is_aborted(const char *dir)
+{
+	char path[PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s/" WPTRACK_HOLD_ABORTED, dir);
+	return !access(path, F_OK);
+}
+
+static void note_aborted(const char *dir)
+{
+	char path[PATH_MAX + 16];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/" WPTRACK_HOLD_ABORTED, dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	wptrack_close_fd(&fd);
+}
+
+/* Nothing of it is left after this, and it is known. */
+static void end_held(const char *dir)
+{
+	bool criu;
+
+	if (look_at_held(dir, 0, &criu) < 0)
+		return;
+	kill_held(dir);
+	note_aborted(dir);
 }
 
 /* Has the guard been told to let it run, by somebody who asked in our place? It says once only what it does. */
@@ -305,15 +355,15 @@ static bool runs_all_the_same(struct wptrack_landing *landing)
 {
 	if (landing->hold.guard < 0 || !wptrack_hold_tell(&landing->hold, WPTRACK_HOLD_ABORT))
 		return false;
-	return wptrack_landing_ask(landing->dir, NULL) == 1;
+	return wptrack_landing_ask(landing->dir, false, NULL) == 1;
 }
 
-bool wptrack_landing_abort(struct wptrack_landing *landing)
+bool wptrack_landing_stop(struct wptrack_landing *landing)
 {
-	if (runs_all_the_same(landing)) {
-		wptrack_landing_end(landing);
+	if (runs_all_the_same(landing))
 		return false;
-	}
+	/* Before its connections end: nobody is to hear of that. */
+	wptrack_hook_run(landing->hook, WPTRACK_HOOK_ABORTED);
 	/* The guard sees that it is alone, and criu that nothing more comes. */
 	wptrack_hold_close(&landing->hold);
 	if (landing->criu > 0 && landing->names >= 0)
@@ -324,11 +374,14 @@ bool wptrack_landing_abort(struct wptrack_landing *landing)
 		kill(landing->criu, SIGKILL);
 		await_criu(landing, PATIENCE_MS);
 	}
-	kill_held(landing->dir);
-	wptrack_hook_run(landing->hook, WPTRACK_HOOK_ABORTED);
-	nftw(landing->dir, remove_entry, REMOVAL_FDS, FTW_DEPTH | FTW_PHYS);
-	wptrack_landing_end(landing);
+	end_held(landing->dir);
 	return true;
+}
+
+void wptrack_landing_clean(struct wptrack_landing *landing)
+{
+	remove_all(landing->dir);
+	wptrack_landing_end(landing);
 }
 
 void wptrack_landing_end(struct wptrack_landing *landing)
@@ -345,7 +398,18 @@ void wptrack_landing_end(struct wptrack_landing *landing)
 
 /* ---------------------------------------------------------------- asked later */
 
-int wptrack_landing_ask(const char *dir, const char *hook)
+/* Once is enough. Return: has it been told? */
+static bool tell_guard(const char *guard, bool go, const char *hook)
+{
+	if (access(guard, F_OK))
+		return false;
+	/* A hook that fails keeps it from running. */
+	if (go && wptrack_hook_run(hook, WPTRACK_HOOK_RUN))
+		go = false;
+	return !wptrack_hold_tell_at(guard, go ? WPTRACK_HOLD_GO : WPTRACK_HOLD_ABORT);
+}
+
+int wptrack_landing_ask(const char *dir, bool go, const char *hook)
 {
 	char guard[PATH_MAX + 16];
 	bool criu = true, told = false;
@@ -354,22 +418,20 @@ int wptrack_landing_ask(const char *dir, const char *hook)
 	for (;;) {
 		if (is_running(dir))
 			return 1;
+		if (is_aborted(dir))
+			return 0;
 		if (look_at_held(dir, 0, &criu) < 0)
 			return -ENOENT;
 		if (!criu)
 			break;
 		/* It is let run even if the word that it shall has been lost on its way. */
-		if (!told && !access(guard, F_OK)) {
-			wptrack_hook_run(hook, WPTRACK_HOOK_RUN);
-			told = !wptrack_hold_tell_at(guard, WPTRACK_HOLD_GO);
-		}
+		told = told || tell_guard(guard, go, hook);
 		poll(NULL, 0, ASK_MS);
 	}
 	if (is_running(dir))
 		return 1;
-	kill_held(dir);
 	wptrack_hook_run(hook, WPTRACK_HOOK_ABORTED);
-	nftw(dir, remove_entry, REMOVAL_FDS, FTW_DEPTH | FTW_PHYS);
-	rmdir(dir);
+	end_held(dir);
+	remove_all(dir);
 	return 0;
 }

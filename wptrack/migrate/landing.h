@@ -21,6 +21,7 @@ struct wptrack_landing {
 	char dump[PATH_MAX]; /* the one of the dump */
 	char *hook;	     /* NULL: none */
 	pid_t criu;	     /* 0: it has ended */
+	int status;	     /* then: as waitpid() has it */
 	int criu_fd;	     /* a pidfd */
 	int names, answers;  /* of criu restore --pre-restore */
 	struct wptrack_hold hold;
@@ -53,23 +54,26 @@ int wptrack_landing_restore(struct wptrack_landing *landing, int source);
 int wptrack_landing_go(struct wptrack_landing *landing);
 
 /**
- * wptrack_landing_abort - undo all of it, whatever there is
+ * wptrack_landing_stop - undo it, whatever there is
  *
- * No process and no file is left. Return: false when somebody else has let the
- * program run: then nothing has been undone.
+ * No process is left, and an asker is told so from then on. Return: false when somebody
+ * else has let the program run: then nothing has been undone.
  */
-bool wptrack_landing_abort(struct wptrack_landing *landing);
+bool wptrack_landing_stop(struct wptrack_landing *landing);
+
+/* After it was stopped: remove what has come. */
+void wptrack_landing_clean(struct wptrack_landing *landing);
 
 /* After it runs: what has been used for it. */
 void wptrack_landing_end(struct wptrack_landing *landing);
 
 /**
  * wptrack_landing_ask - what has become of a program that was held in @dir?
+ * @go:		it is let run, if nobody has decided yet, and @hook is told before; it is given up otherwise
  *
- * It is let run, if nobody has decided yet, and @hook is told before. Return: 1 when
- * it runs, 0 when nothing of it is left, -ENOENT when none was held there: nothing
- * can be said.
+ * Return: 1 when it runs, 0 when nothing of it is left and never will be, -ENOENT when
+ * none was held there: nothing can be said.
  */
-int wptrack_landing_ask(const char *dir, const char *hook);
+int wptrack_landing_ask(const char *dir, bool go, const char *hook);
 
 #endif

@@ -106,6 +106,10 @@ static int begin(struct wptrack_migrate *m)
 		return wptrack_migrate_cannot("there is no process %" PRId32, m->opt.pid);
 	if (err)
 		return wptrack_migrate_cannot("process %" PRId32 ": %s", m->opt.pid, strerror(-err));
+	if (wptrack_remote_is_held(m->opt.pid))
+		return wptrack_migrate_cannot("a migration of process %" PRId32
+					      " is under way, or in doubt: wptrack migrate --resume or --discard",
+					      m->opt.pid);
 	if (!is_found(m->opt.criu))
 		return wptrack_migrate_cannot(
 			"there is no program %s: install the patched criu, or name it with --criu", m->opt.criu);
@@ -265,12 +269,13 @@ static int migrate(struct wptrack_migrate *m)
 static int decide(struct wptrack_migrate *m)
 {
 	struct wptrack_task root;
-	int err = wptrack_remote_decide(m, m->opt.resume);
+	int err;
 
-	if (err)
-		return err;
 	if (!wptrack_proc_identify(m->opt.pid, &root))
 		m->start_time = root.start_time;
+	err = wptrack_remote_decide(m, m->opt.resume);
+	if (err)
+		return err;
 	wptrack_migrate_let_run(m);
 	wptrack_migrate_release(m);
 	return 0;

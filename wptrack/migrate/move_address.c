@@ -27,8 +27,8 @@ static const char script[] =
 	"nft \"table inet $t { chain in { type filter hook input priority -300; ip daddr $a drop; };"
 	" chain out { type filter hook output priority -300; ip saddr $a drop; }; }\" &&"
 	" ip address replace $a/$l dev $d ;;\n"
-	"run) nft delete table inet $t && tell ;;\n"
-	"aborted) nft delete table inet $t; ip address delete $a/$l dev $d ;;\n"
+	"run) nft delete table inet $t 2>/dev/null; tell ;;\n"
+	"aborted) ip address delete $a/$l dev $d; nft delete table inet $t 2>/dev/null; true ;;\n"
 	"esac || exit 1\n";
 
 struct parts {

@@ -78,7 +78,7 @@ static int write_all(struct wptrack_peer *peer, const void *from, size_t size)
 	return 0;
 }
 
-/* @for_ms: for the first byte. Once that is there, the rest is waited for. */
+/* @for_ms: as long as nothing comes. */
 static int read_all(struct wptrack_peer *peer, void *to, size_t size, int for_ms)
 {
 	char *at = to;
@@ -91,7 +91,6 @@ static int read_all(struct wptrack_peer *peer, void *to, size_t size, int for_ms
 		if (done > 0) {
 			at += done;
 			size -= (size_t)done;
-			for_ms = -1;
 		} else if (errno == EAGAIN) {
 			const int err = wait_until(peer, peer->in, POLLIN, for_ms);
 
@@ -135,7 +134,7 @@ int wptrack_peer_receive(struct wptrack_peer *peer, int for_ms, Wptrack__Migrate
 	packed = malloc(length ? length : 1);
 	if (!packed)
 		return -ENOMEM;
-	err = read_all(peer, packed, length, -1);
+	err = read_all(peer, packed, length, for_ms);
 	if (err)
 		return err;
 	*ret = wptrack__migrate_message__unpack(NULL, length, packed);
@@ -299,8 +298,6 @@ static int receive_entry(struct wptrack_peer *peer, int dirfd, const Wptrack__Mi
 		if (!is_name(message->text) || !is_sibling(message->target))
 			return -EPROTO;
 		return symlinkat(message->target, dirfd, message->text) ? -errno : 0;
-	case WPTRACK__MIGRATE_KIND__ABORT:
-		return -ECONNABORTED;
 	default:
 		return -EPROTO;
 	}
@@ -364,13 +361,18 @@ int wptrack_peer_start(struct wptrack_peer *peer, char *const argv[])
 	return 0;
 }
 
+void wptrack_peer_hang_up(struct wptrack_peer *peer)
+{
+	wptrack_close_fd(&peer->in);
+	wptrack_close_fd(&peer->out);
+	peer->in = peer->out = -1;
+}
+
 void wptrack_peer_close(struct wptrack_peer *peer)
 {
 	const int64_t end = wptrack_now_ms() + END_PATIENCE_MS;
 
-	wptrack_close_fd(&peer->in);
-	wptrack_close_fd(&peer->out);
-	peer->in = peer->out = -1;
+	wptrack_peer_hang_up(peer);
 	while (peer->child > 0 && !waitpid(peer->child, NULL, WNOHANG)) {
 		if (wptrack_now_ms() >= end)
 			kill(peer->child, SIGKILL);

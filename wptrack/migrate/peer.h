@@ -37,7 +37,10 @@ struct wptrack_peer {
 /* Take two descriptors over, and make them nonblocking. */
 void wptrack_peer_init(struct wptrack_peer *peer, int in, int out);
 
-/* Both descriptors are closed; the child, who sees that, is waited for, and killed if it does not end. */
+/* Both descriptors are closed: the other side sees that. Nothing is waited for. */
+void wptrack_peer_hang_up(struct wptrack_peer *peer);
+
+/* The same, and the child, who sees that, is waited for, and killed if it does not end. */
 void wptrack_peer_close(struct wptrack_peer *peer);
 
 /**
@@ -58,7 +61,7 @@ int wptrack_peer_send(struct wptrack_peer *peer, const Wptrack__MigrateMessage *
 
 /**
  * wptrack_peer_receive - one message
- * @for_ms:	how long to wait for its first byte; below 0: for ever
+ * @for_ms:	how long to wait for more of it; below 0: for ever
  * @ret:	to be freed with wptrack_peer_free()
  *
  * Return: 0, -ETIMEDOUT, -ECANCELED as stop() says, -ECONNRESET when the other
@@ -79,7 +82,7 @@ int wptrack_peer_send_directory(struct wptrack_peer *peer, const char *path, con
  * wptrack_peer_receive_directory - up to its END
  * @path:	must exist
  *
- * Return: as wptrack_peer_receive(), -ECONNABORTED when an ABORT came instead.
+ * Return: as wptrack_peer_receive().
  */
 int wptrack_peer_receive_directory(struct wptrack_peer *peer, const char *path);
 

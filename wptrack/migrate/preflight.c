@@ -270,6 +270,23 @@ static int check_disk(const struct wptrack_migrate *m, const struct wptrack_criu
 		wptrack_print_size(needed, wants));
 }
 
+/* ---------------------------------------------------------------- to another host */
+
+/* Options of criu's that leave the program where it is, or take its pages elsewhere. */
+static int check_remote(const struct wptrack_migrate *m, const struct wptrack_criu_options *options)
+{
+	static const struct {
+		const char *name;
+		char letter;
+	} wrong[] = { { "leave-running", 'R' }, { "leave-stopped", 's' }, { "page-server", 0 },
+		      { "lazy-pages", 0 },	{ "stream", 0 },	  { "auto-dedup", 0 } };
+
+	for (size_t i = 0; m->opt.remote.to && i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		if (wptrack_criu_option(options, wrong[i].name, wrong[i].letter))
+			return wptrack_migrate_cannot("criu's --%s does not go with --to", wrong[i].name);
+	return 0;
+}
+
 /* ---------------------------------------------------------------- all of it */
 
 static int check_all(struct wptrack_migrate *m, const struct wptrack_criu_options *options)
@@ -287,6 +304,8 @@ static int check_all(struct wptrack_migrate *m, const struct wptrack_criu_option
 	if (check_tree(options, &obstacles))
 		err = WPTRACK_EXIT_FAILED;
 	if (check_disk(m, options, obstacles.memory_bytes))
+		err = WPTRACK_EXIT_FAILED;
+	if (check_remote(m, options))
 		err = WPTRACK_EXIT_FAILED;
 	return err;
 }

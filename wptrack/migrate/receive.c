@@ -26,8 +26,8 @@
 
 struct receive {
 	const char *dir;
-	const char *hook; /* of --ask */
-	bool ask;
+	const char *hook; /* of --ask and --abort */
+	bool ask, abort;
 	bool made; /* a directory of ours is in dir */
 	struct wptrack_peer peer;
 	struct wptrack_landing landing;
@@ -129,6 +129,7 @@ static int check_cpu(struct receive *r, unsigned int *obstacles)
 /* Return: 0: the rounds may come; 1: they will not; or -errno. */
 static int be_introduced(struct receive *r)
 {
+	char aborted[PATH_MAX];
 	unsigned int obstacles;
 	int err = expect(r, WPTRACK__MIGRATE_KIND__HELLO, &r->hello);
 
@@ -147,6 +148,8 @@ static int be_introduced(struct receive *r)
 	if (mkdir(r->dir, 0700) && errno != EEXIST)
 		return -errno;
 	r->made = true;
+	snprintf(aborted, sizeof(aborted), "%s/" WPTRACK_HOLD_ABORTED, r->dir);
+	unlink(aborted);
 	err = check_cpu(r, &obstacles);
 	if (err)
 		return err;
@@ -187,7 +190,7 @@ static int await_word(struct receive *r)
 
 	if (err)
 		return err;
-	return word->kind == WPTRACK__MIGRATE_KIND__GO ? 0 : -ECONNABORTED;
+	return word->kind == WPTRACK__MIGRATE_KIND__GO ? 0 : -EPROTO;
 }
 
 /* Return: 0: it runs; 1: it has failed, which has been said; or -errno. */
@@ -228,7 +231,7 @@ static int take_all(struct receive *r)
 		if (message->kind == WPTRACK__MIGRATE_KIND__DUMP)
 			return take_dump(r, message->us);
 		if (message->kind != WPTRACK__MIGRATE_KIND__ROUND)
-			return message->kind == WPTRACK__MIGRATE_KIND__ABORT ? -ECONNABORTED : -EPROTO;
+			return -EPROTO;
 		err = take_round(r, message->number);
 		if (err)
 			return err;
@@ -245,19 +248,17 @@ static int receive(struct receive *r)
 		wptrack_landing_end(&r->landing);
 		return 0;
 	}
-	if (*r->landing.dir && !wptrack_landing_abort(&r->landing)) {
+	if (*r->landing.dir && !wptrack_landing_stop(&r->landing)) {
+		wptrack_landing_end(&r->landing);
 		send_running(r, 0, 0);
 		return 0;
 	}
+	send_failed(r, err == 1 ? r->landing.why : strerror(-err));
+	if (*r->landing.dir)
+		wptrack_landing_clean(&r->landing);
 	/* It is empty, or not ours to remove. */
-	if (r->made)
+	else if (r->made)
 		rmdir(r->dir);
-	if (err == 1)
-		send_failed(r, r->landing.why);
-	else if (err == -ECONNABORTED)
-		send_failed(r, "given up by the source");
-	else
-		send_failed(r, strerror(-err));
 	return WPTRACK_EXIT_FAILED;
 }
 
@@ -265,7 +266,7 @@ static int receive(struct receive *r)
 
 static int ask(struct receive *r)
 {
-	switch (wptrack_landing_ask(r->dir, r->hook)) {
+	switch (wptrack_landing_ask(r->dir, r->ask, r->hook)) {
 	case 1:
 		return send_running(r, 0, 0) ? WPTRACK_EXIT_FAILED : 0;
 	case 0:
@@ -279,7 +280,8 @@ static int ask(struct receive *r)
 
 static const struct wptrack_option options[] = {
 	{ "ask", 'a', NULL, NULL, "what has become of the program that was held in DIR? Let it run, if nobody has" },
-	{ "hook", 'k', "COMMAND", NULL, "with --ask: as of wptrack migrate" },
+	{ "abort", 'b', NULL, NULL, "end the program that is held in DIR, unless it runs" },
+	{ "hook", 'k', "COMMAND", NULL, "with both: as of wptrack migrate" },
 	{ 0 },
 };
 
@@ -298,6 +300,8 @@ static int parse_arguments(int argc, char **argv, struct receive *r)
 	while (!err && (kind = wptrack_cmd_option(argc, argv, options)) >= 0) {
 		if (kind == 'a')
 			r->ask = true;
+		else if (kind == 'b')
+			r->abort = true;
 		else if (kind == 'k')
 			r->hook = optarg;
 		else if (kind == WPTRACK_OPERAND)
@@ -309,9 +313,25 @@ static int parse_arguments(int argc, char **argv, struct receive *r)
 		return err;
 	if (!r->dir)
 		return wptrack_cmd_misused(argv[0], "needs a directory");
-	if (isatty(STDIN_FILENO))
+	if (r->ask && r->abort)
+		return wptrack_cmd_misused(argv[0], "--ask and --abort do not go together");
+	if (isatty(STDIN_FILENO) && !r->abort)
 		return wptrack_cmd_misused(argv[0], "is started by wptrack migrate --to, on the other host");
 	return 0;
+}
+
+/* For a user who has looked around here. */
+static int give_up(struct receive *r)
+{
+	switch (wptrack_landing_ask(r->dir, false, r->hook)) {
+	case 1:
+		return cannot("the program of %s runs, or has run", r->dir);
+	case 0:
+		puts("nothing of it is left");
+		return 0;
+	default:
+		return cannot("nothing is known of a program in %s", r->dir);
+	}
 }
 
 static int run(int argc, char **argv)
@@ -324,6 +344,8 @@ static int run(int argc, char **argv)
 
 	if (err)
 		return err;
+	if (r.abort)
+		return give_up(&r);
 	wptrack_run_prepare();
 	signal(SIGHUP, SIG_IGN);
 	/* What is started, and what is said by mistake, goes to stderr. */

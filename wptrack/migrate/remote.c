@@ -262,6 +262,14 @@ int wptrack_remote_round(struct wptrack_remote *remote, const char *dir, unsigne
 
 /* ---------------------------------------------------------------- in doubt */
 
+bool wptrack_remote_is_held(pid_t pid)
+{
+	char guard[PATH_MAX];
+
+	guard_path(pid, guard);
+	return wptrack_hold_tell_at(guard, "") != -ENOENT;
+}
+
 int wptrack_remote_decide(struct wptrack_migrate *m, bool resume)
 {
 	char guard[PATH_MAX];
@@ -276,7 +284,10 @@ int wptrack_remote_decide(struct wptrack_migrate *m, bool resume)
 	if (err)
 		return wptrack_migrate_cannot("%s: %s", guard, strerror(-err));
 	/* The guard's socket goes with it. */
-	for (int ms = 0; ms < DECIDED_MS && !access(guard, F_OK); ms += POLL_MS)
+	for (int ms = 0; ms < DECIDED_MS && (!access(guard, F_OK) || (!resume && !wptrack_migrate_is_gone(m)));
+	     ms += POLL_MS)
 		poll(NULL, 0, POLL_MS);
+	if (!resume && !wptrack_migrate_is_gone(m))
+		return wptrack_migrate_cannot("process %" PRId32 " is still there: kill it", m->opt.pid);
 	return 0;
 }

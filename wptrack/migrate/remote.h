@@ -34,6 +34,7 @@ struct wptrack_remote {
 	char guard[PATH_MAX]; /* of the socket where the guard can be told by others */
 	pthread_t thread;     /* talks to both while criu has the program stopped */
 	atomic_bool criu_ended;
+	bool sure;		      /* the program has been told to stop, by a signal */
 	enum wptrack_migrate_end end; /* GOES_ON: criu has not come so far */
 	char why[WPTRACK_MIGRATE_WHY_LEN];
 	uint64_t stop_us;	    /* by our clock: criu was about to stop the program */
@@ -74,6 +75,9 @@ const char *wptrack_remote_error(int err);
  */
 int wptrack_remote_dump_begin(struct wptrack_remote *remote);
 void wptrack_remote_dump_end(struct wptrack_remote *remote);
+
+/* Is a migration of that process in doubt, or under way? */
+bool wptrack_remote_is_held(pid_t pid);
 
 /**
  * wptrack_remote_decide - what is to become of a program that is stopped here, as nobody knows whether it runs there

@@ -22,7 +22,7 @@
 #include "wptrack/proc_tree.h"
 
 #define ASK_ENDED_MS 20
-#define ANSWER_MS    5000 /* until it is asked what has become of the program */
+#define ANSWER_MS    12000 /* until it is asked what has become of the program */
 #define ASK_MS	     10000
 #define ASK_PAUSE_MS 500
 
@@ -52,6 +52,14 @@ static bool stop_sending(void *arg)
 	       wptrack_now_us() - remote->stop_us > (uint64_t)remote->m->opt.remote.timeout_ms * 1000;
 }
 
+static void signal_task(const struct wptrack_task *task, int sig)
+{
+	struct wptrack_task now;
+
+	if (!wptrack_proc_identify(task->pid, &now) && now.start_time == task->start_time)
+		kill(task->pid, sig);
+}
+
 /* ---------------------------------------------------------------- back */
 
 /* Nothing is known to run at the destination: the program goes on here. */
@@ -67,22 +75,18 @@ static enum wptrack_migrate_end go_on_here(struct wptrack_remote *remote, const 
 		end_with(remote, end, "%s", why);
 	wptrack_hook_run(remote->m->opt.remote.hook, WPTRACK_HOOK_RESUMED);
 	err = wptrack_hold_tell(&remote->hold, WPTRACK_HOLD_RESUME);
-	/* A criu that has been killed has let it run, too. */
-	if (err && err != -ECONNRESET && err != -EPIPE)
-		fprintf(stderr, "wptrack migrate: criu does not hear (%s)\n", strerror(-err));
+	/* A guard that is gone has let it run, but for the signal that it had sent. */
+	for (size_t i = 0; err && remote->sure && !remote->m->was_stopped && i < remote->nr_tasks; i++)
+		signal_task(&remote->tasks[i], SIGCONT);
 	return end;
 }
 
+/* The destination sees that nobody is there any more, and forgets about it. */
 static enum wptrack_migrate_end give_up(struct wptrack_remote *remote, int err)
 {
-	WPTRACK_PEER_MESSAGE(abort_it, ABORT);
 	const bool is_late = err == -ECANCELED && !is_cancelled(remote);
 
-	/* It ends as well when it cannot hear this. */
-	remote->peer.stop = NULL;
-	if (err == -ECANCELED)
-		wptrack_peer_send(&remote->peer, &abort_it);
-	wptrack_peer_close(&remote->peer);
+	wptrack_peer_hang_up(&remote->peer);
 	return go_on_here(remote, is_late ? "the destination has not restored it in time (--timeout)"
 					  : wptrack_remote_error(err));
 }
@@ -134,7 +138,7 @@ static enum wptrack_migrate_end ask(struct wptrack_remote *remote)
 	wptrack_peer_close(&remote->peer);
 	fprintf(stderr,
 		"wptrack migrate: the destination was told to let it run, and has not answered: asking again\n");
-	while (!is_cancelled(remote)) {
+	do {
 		Wptrack__MigrateMessage *answer WPTRACK_CLEANUP(wptrack_peer_free) = NULL;
 
 		if (!ask_once(remote, &answer)) {
@@ -144,12 +148,15 @@ static enum wptrack_migrate_end ask(struct wptrack_remote *remote)
 				return go_on_here(remote, answer->text ?: "?");
 		}
 		poll(NULL, 0, ASK_PAUSE_MS);
-	}
-	return end_with(
-		remote, WPTRACK_MIGRATE_IN_DOUBT,
-		"nobody knows whether process %" PRId32 " runs at %s: it stays stopped here. If it runs there: wptrack "
-		"migrate --discard %" PRId32 "; if it does not, and never will: wptrack migrate --resume %" PRId32,
-		remote->m->opt.pid, remote->m->opt.remote.to, remote->m->opt.pid, remote->m->opt.pid);
+	} while (!is_cancelled(remote));
+	return end_with(remote, WPTRACK_MIGRATE_IN_DOUBT,
+			"nobody knows whether process %" PRId32
+			" runs at %s: it stays stopped here. If it runs there: wptrack "
+			"migrate --discard %" PRId32
+			" here. If it does not: wptrack receive --abort %s there, and wptrack migrate "
+			"--resume %" PRId32 " here",
+			remote->m->opt.pid, remote->m->opt.remote.to, remote->m->opt.pid,
+			strchr(remote->m->opt.remote.to, ':') + 1, remote->m->opt.pid);
 }
 
 static enum wptrack_migrate_end let_run_there(struct wptrack_remote *remote)
@@ -162,6 +169,7 @@ static enum wptrack_migrate_end let_run_there(struct wptrack_remote *remote)
 		give_up(remote, -ECANCELED);
 		return end_with(remote, WPTRACK_MIGRATE_FAILED, "criu was killed while it held the program");
 	}
+	remote->sure = true;
 	/* From here on the program runs there, or it is known that it does not. */
 	remote->peer.stop = NULL;
 	err = wptrack_peer_send(&remote->peer, &go);
@@ -247,7 +255,7 @@ static void *talk(void *arg)
 
 int wptrack_remote_dump_begin(struct wptrack_remote *remote)
 {
-	int err = wptrack_hold_open(&remote->hold, remote->m->opt.dir, remote->guard);
+	int err = wptrack_hold_open(&remote->hold, remote->m->opt.dir, remote->guard, remote->m->opt.remote.hook);
 
 	if (err)
 		return err;
@@ -263,19 +271,21 @@ int wptrack_remote_dump_begin(struct wptrack_remote *remote)
 /* Whoever let it run elsewhere answers for its end here, whatever has become of criu. */
 static void see_to_its_end(const struct wptrack_remote *remote)
 {
-	for (size_t i = 0; i < remote->nr_tasks; i++) {
-		const struct wptrack_task *task = &remote->tasks[i];
-		struct wptrack_task now;
-
-		if (!wptrack_proc_identify(task->pid, &now) && now.start_time == task->start_time)
-			kill(task->pid, SIGKILL);
-	}
+	for (size_t i = 0; i < remote->nr_tasks; i++)
+		signal_task(&remote->tasks[i], SIGKILL);
 }
 
 void wptrack_remote_dump_end(struct wptrack_remote *remote)
 {
+	struct timespec until;
+
 	remote->criu_ended = true;
-	pthread_join(remote->thread, NULL);
+	/* It may ask on for long, and does not take signals itself. */
+	do {
+		wptrack_run_cancelled(&remote->m->run);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec++;
+	} while (pthread_timedjoin_np(remote->thread, NULL, &until));
 	if (remote->end == WPTRACK_MIGRATE_MOVED)
 		see_to_its_end(remote);
 	/* Without us, the guard is on its own. */

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "criu_lock.h"
 #include "criu_log.h"
 #include "criu_stats.h"
 #include "lib/cleanup.h"
@@ -408,8 +409,12 @@ static enum wptrack_migrate_end move(struct wptrack_migrate *m, struct wptrack_c
 	/* criu has failed before, or been told to. */
 	if (m->remote.end == WPTRACK_MIGRATE_GOES_ON)
 		return end == WPTRACK_MIGRATE_GOES_ON ? fail(m, "criu has not asked before it ended the program") : end;
-	if (m->remote.end == WPTRACK_MIGRATE_MOVED)
+	if (m->remote.end == WPTRACK_MIGRATE_MOVED) {
+		/* Its connections lead elsewhere. Packets of theirs that come here again are to find no lock. */
+		if (m->lock == WPTRACK_PLAN_LOCK_AT_ONCE)
+			wptrack_criu_unlock(m->dir);
 		return WPTRACK_MIGRATE_GOES_ON;
+	}
 	say(m, "%s", m->remote.why);
 	return m->remote.end;
 }
