@@ -262,8 +262,8 @@ case_of live mem EIO 3 2
 case_of live mem short 3 2
 case_of later record EIO 1 1
 case_of later record short 1 1
-case_of dump image EIO 40
-case_of dump image short 40
+case_of dump image EIO 29
+case_of dump image short 29
 
 # old_marks_at CLASS ACTION: a mapping has lost its registration to a merge, was written, and holds marks from before
 # (kinds' moved_back_between_neighbours). The round that registers it again is stopped at each such call of CLASS, so
