@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,6 +19,7 @@
 #include "lib/cleanup.h"
 #include "lib/clock.h"
 #include "lib/proc.h"
+#include "remove.h"
 #include "wptrack/proc_tree.h"
 
 /* What criu restore reads names from. */
@@ -30,7 +30,6 @@
 #define PATIENCE_MS 5000
 #define POLL_MS	    5
 #define ASK_MS	    20
-#define REMOVAL_FDS 8
 
 static __attribute__((format(printf, 2, 3))) int fail(struct wptrack_landing *landing, const char *format, ...)
 {
@@ -307,20 +306,6 @@ int wptrack_landing_go(struct wptrack_landing *landing)
 	return criu_failed(landing);
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st, (void)type;
-	/* The directory itself may have been there before. */
-	return at->level && strcmp(path + at->base, WPTRACK_HOLD_ABORTED) ? remove(path) : 0;
-}
-
-/* All but what tells that the program does not run. Without a program that was held, nobody asks. */
-static void remove_all(const char *dir)
-{
-	nftw(dir, remove_entry, REMOVAL_FDS, FTW_DEPTH | FTW_PHYS);
-	rmdir(dir);
-}
-
 static bool is_aborted(const char *dir)
 {
 	char path[PATH_MAX + 16];
@@ -380,7 +365,7 @@ bool wptrack_landing_stop(struct wptrack_landing *landing)
 
 void wptrack_landing_clean(struct wptrack_landing *landing)
 {
-	remove_all(landing->dir);
+	wptrack_remove_directory(landing->dir, WPTRACK_HOLD_ABORTED);
 	wptrack_landing_end(landing);
 }
 
@@ -432,6 +417,6 @@ int wptrack_landing_ask(const char *dir, bool go, const char *hook)
 		return 1;
 	wptrack_hook_run(hook, WPTRACK_HOOK_ABORTED);
 	end_held(dir);
-	remove_all(dir);
+	wptrack_remove_directory(dir, WPTRACK_HOLD_ABORTED);
 	return 0;
 }

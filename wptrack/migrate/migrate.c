@@ -4,7 +4,6 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
@@ -17,6 +16,7 @@
 #include "lib/proc.h"
 #include "migrate.h"
 #include "move_address.h"
+#include "remove.h"
 #include "wptrack/cmd.h"
 
 #define DOWNTIME_MS 100
@@ -25,8 +25,6 @@
 /* In bytes a second, as long as no round has shown it: into the page cache, and through a gigabit. */
 #define MEMORY_RATE  (1536ull << 20)
 #define NETWORK_RATE (110ull << 20)
-
-#define REMOVAL_FDS 8
 
 /* How long a program may be stopped for a destination that does not answer */
 #define TIMEOUT_S     30
@@ -150,16 +148,10 @@ static int make_directory(struct wptrack_migrate *m)
 	return 0;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st, (void)type, (void)at;
-	return remove(path);
-}
-
 static void remove_directory(struct wptrack_migrate *m)
 {
 	if (m->own_dir)
-		nftw(m->opt.dir, remove_entry, REMOVAL_FDS, FTW_DEPTH | FTW_PHYS);
+		wptrack_remove_directory(m->opt.dir, NULL);
 	m->own_dir = false;
 }
 

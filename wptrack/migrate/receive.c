@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,9 +17,8 @@
 #include "lib/cleanup.h"
 #include "lib/clock.h"
 #include "peer.h"
+#include "remove.h"
 #include "wptrack/cmd.h"
-
-#define REMOVAL_FDS 8
 
 #define cannot(...) wptrack_cmd_cannot("receive", WPTRACK_EXIT_FAILED, __VA_ARGS__)
 
@@ -102,12 +100,6 @@ static int expect(struct receive *r, Wptrack__MigrateKind kind, Wptrack__Migrate
 	return err ? err : (*ret)->kind == kind ? 0 : -EPROTO;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st, (void)type, (void)at;
-	return remove(path);
-}
-
 static int check_cpu(struct receive *r, unsigned int *obstacles)
 {
 	Wptrack__MigrateMessage *round WPTRACK_CLEANUP(wptrack_peer_free) = NULL;
@@ -122,7 +114,7 @@ static int check_cpu(struct receive *r, unsigned int *obstacles)
 	err = wptrack_peer_receive_directory(&r->peer, dir);
 	if (!err)
 		*obstacles += wptrack_arrival_check_cpu(dir, r->hello->hello, send_obstacle, r);
-	nftw(dir, remove_entry, REMOVAL_FDS, FTW_DEPTH | FTW_PHYS);
+	wptrack_remove_directory(dir, NULL);
 	return err;
 }
 
