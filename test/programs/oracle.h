@@ -77,7 +77,7 @@ struct oracle_page {
 };
 
 struct oracle_proc {
-	_Atomic uint32_t pid;
+	_Atomic uint32_t pid;  /* 0: its memory is not set up, or no more */
 	_Atomic uint32_t born; /* epoch in which its memory was set up */
 	_Atomic uint64_t ops;
 	_Atomic uint64_t bad; /* pages found wrong other than by a verification */

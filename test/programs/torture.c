@@ -213,14 +213,16 @@ static int setup_process(void)
 		_exit(0);
 	}
 	self = &oracle->proc[conf.proc];
+	atomic_store(&self->pid, 0);
 	atomic_store(&self->born, atomic_load(&ctl->epoch));
-	atomic_store(&self->pid, (uint32_t)getpid());
 	for (unsigned int i = 0; i < conf.threads; i++) {
 		int err = setup_window(&worker[i], i);
 
 		if (err)
 			return err;
 	}
+	/* A round before is not judged: windows may be missing that the table still has from an earlier life. */
+	atomic_store(&self->pid, (uint32_t)getpid());
 	atomic_store(&slot->state, CONTROL_RUNNING);
 	return 0;
 }
@@ -270,6 +272,7 @@ static void change_life(uint64_t dice)
 	char proc[16];
 
 	/* What a round under way has of it from now on is not to be judged. */
+	atomic_store(&self->pid, 0);
 	atomic_store(&self->born, atomic_load(&ctl->epoch));
 	atomic_store(&slot->state, CONTROL_GONE);
 	end_workers();
