@@ -51,6 +51,8 @@ static int wait_until(struct wptrack_peer *peer, int fd, short events, int for_m
 			return -ECANCELED;
 		if (poll(&ready, 1, ASK_STOP_MS) > 0)
 			return 0;
+		if (peer->moved)
+			peer->moved(peer->arg);
 		if (for_ms >= 0 && wptrack_now_ms() >= end)
 			return -ETIMEDOUT;
 	}

@@ -24,7 +24,7 @@ struct wptrack_peer {
 	int in, out;		  /* below 0: none. Nonblocking. Ours. */
 	pid_t child;		  /* that is at their other end; 0: none */
 	bool (*stop)(void *arg);  /* is asked now and then while nothing moves; NULL: never */
-	void (*moved)(void *arg); /* some bytes of files have been sent; may be NULL */
+	void (*moved)(void *arg); /* some bytes of files have been sent, or time has passed; may be NULL */
 	void *arg;
 	uint64_t file_bytes; /* sent or received */
 };

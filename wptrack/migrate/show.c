@@ -28,17 +28,18 @@ static uint64_t written_pages(const struct wptrack_criu_stats *stats)
 void wptrack_migrate_show_progress(const struct wptrack_migrate_progress *progress)
 {
 	const double seconds = (double)progress->since_us / WPTRACK_US_PER_S;
+	const bool is_loading = progress->sending && progress->bytes >= progress->expected_bytes;
+	const char *what = is_loading ? ", loading there" : progress->sending ? ", sending" : "";
 	char bytes[WPTRACK_SIZE_LEN], expected[WPTRACK_SIZE_LEN], rate[WPTRACK_SIZE_LEN];
 
 	if (!isatty(STDERR_FILENO))
 		return;
-	fprintf(stderr, REWRITE "%s %u%s: %.1f s", progress->dump ? "dump" : "round", progress->number,
-		progress->sending ? ", sending" : "", seconds);
+	fprintf(stderr, REWRITE "%s %u%s: %.1f s", progress->dump ? "dump" : "round", progress->number, what, seconds);
 	if (progress->bytes && seconds > 0)
 		fprintf(stderr, ", %s", wptrack_print_size(progress->bytes, bytes));
 	if (progress->bytes && progress->expected_bytes > progress->bytes)
 		fprintf(stderr, " of about %s", wptrack_print_size(progress->expected_bytes, expected));
-	if (progress->bytes && seconds > 0)
+	if (progress->bytes && seconds > 0 && !is_loading)
 		fprintf(stderr, ", %s/s", wptrack_print_size((uint64_t)((double)progress->bytes / seconds), rate));
 	line_begun = true;
 }
