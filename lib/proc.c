@@ -115,6 +115,13 @@ int wptrack_proc_identify(pid_t pid, struct wptrack_task *task)
 	return 0;
 }
 
+bool wptrack_proc_is_still(pid_t pid, uint64_t start_time)
+{
+	struct wptrack_task now;
+
+	return !wptrack_proc_identify(pid, &now) && now.start_time == start_time;
+}
+
 int wptrack_proc_pinned(pid_t pid, uint64_t *ret_bytes)
 {
 	char buf[8192], *line;

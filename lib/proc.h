@@ -24,6 +24,9 @@
  */
 int wptrack_proc_identify(pid_t pid, struct wptrack_task *task);
 
+/* Is process @pid still the one that began at @start_time, or another one of that number, or none? */
+bool wptrack_proc_is_still(pid_t pid, uint64_t start_time);
+
 /**
  * wptrack_proc_read - the beginning of a file of /proc/PID
  * @buf:	@size bytes at most, the terminating zero included

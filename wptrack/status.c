@@ -33,9 +33,8 @@ static struct shown measure(const struct wptrack_task *task)
 {
 	int fd WPTRACK_CLEANUP(wptrack_close_fd) = is_elsewhere(task) ? -1 : wptrack_pagemap_open(task->pid);
 	struct shown shown = { .task = *task };
-	struct wptrack_task now;
 
-	if (fd >= 0 && !wptrack_proc_identify(task->pid, &now) && now.start_time == task->start_time)
+	if (fd >= 0 && wptrack_proc_is_still(task->pid, task->start_time))
 		shown.written_known = !wptrack_pagemap_written(fd, &shown.written_bytes);
 	return shown;
 }

@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "arrival.h"
@@ -164,17 +163,12 @@ static void check_files(struct arrival *arrival)
 	}
 }
 
-static bool succeeded(int status)
-{
-	return status >= 0 && WIFEXITED(status) && !WEXITSTATUS(status);
-}
-
 static void check_criu(struct arrival *arrival)
 {
 	char *const help[] = { arrival->hello->criu, (char *)"--help", NULL };
 	char *answer WPTRACK_CLEANUP(wptrack_free_pointer) = malloc(HELP_BYTES);
 
-	if (!answer || !succeeded(wptrack_run_question(help, answer, HELP_BYTES)))
+	if (!answer || !wptrack_run_succeeded(wptrack_run_question(help, answer, HELP_BYTES)))
 		obstacle(arrival,
 			 "there is no program %s here: install the patched criu, or name it with --remote-criu",
 			 arrival->hello->criu);
@@ -205,7 +199,7 @@ unsigned int wptrack_arrival_check_cpu(const char *dir, const Wptrack__MigrateHe
 				NULL };
 	char answer[ANSWER_BYTES], *line;
 
-	if (succeeded(wptrack_run_question(check, answer, sizeof(answer))))
+	if (wptrack_run_succeeded(wptrack_run_question(check, answer, sizeof(answer))))
 		return 0;
 	line = strstr(answer, "Error (");
 	line = line ? line : answer;

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "criu_inventory.pb-c.h"
 #include "criu_lock.h"
@@ -58,7 +57,7 @@ static int delete_table(const char *id, int id_len)
 	status = wptrack_run_question(argv, answer, sizeof(answer));
 	if (status < 0)
 		return status;
-	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -ENOENT;
+	return wptrack_run_succeeded(status) ? 0 : -ENOENT;
 }
 
 int wptrack_criu_unlock(const char *dir)

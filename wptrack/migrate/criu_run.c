@@ -185,6 +185,11 @@ int wptrack_run_question(char *const argv[], char *answer, size_t size)
 	return status;
 }
 
+bool wptrack_run_succeeded(int status)
+{
+	return status >= 0 && WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
 int wptrack_run_shell(struct wptrack_run *run, const char *command)
 {
 	char *const argv[] = { (char *)"/bin/sh", (char *)"-c", (char *)command, NULL };

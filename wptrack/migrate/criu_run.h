@@ -56,6 +56,9 @@ int wptrack_run_criu(struct wptrack_run *run, char *const argv[]);
  */
 int wptrack_run_question(char *const argv[], char *answer, size_t size);
 
+/* Did it run, and end with 0? @status: of one of these functions. */
+bool wptrack_run_succeeded(int status);
+
 /* As wptrack_run_criu(), for a command of the user's, in our process group; signals are passed on at once. */
 int wptrack_run_shell(struct wptrack_run *run, const char *command);
 

@@ -115,6 +115,25 @@ static bool is_from_us(int sock)
 	return !getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) && (peer.uid == geteuid() || !peer.uid);
 }
 
+/* ---------------------------------------------------------------- notes */
+
+void wptrack_hold_note(const char *dir, const char *name)
+{
+	char path[PATH_MAX + 16];
+	int fd WPTRACK_CLEANUP(wptrack_close_fd) = -1;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+}
+
+bool wptrack_hold_is_noted(const char *dir, const char *name)
+{
+	char path[PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return !access(path, F_OK);
+}
+
 /* ---------------------------------------------------------------- the controller */
 
 const char *wptrack_hold_script(void)
@@ -158,8 +177,10 @@ int wptrack_hold_event(struct wptrack_hold *hold, struct wptrack_hold_event *ret
 	if (sock < 0)
 		return -errno;
 	err = is_from_us(sock) ? receive_soon(sock, word) : -EPERM;
-	if (!err && sscanf(word, "%31s %d", ret->name, &ret->root) != 2)
+	if (!err && strlen(word) >= sizeof(ret->name))
 		err = -EPROTO;
+	if (!err)
+		strcpy(ret->name, word);
 	if (!err && (!strcmp(ret->name, "post-dump") || !strcmp(ret->name, "post-restore"))) {
 		wptrack_close_fd(&hold->guard);
 		hold->guard = sock;
@@ -327,14 +348,20 @@ static int hold(struct guard *guard)
 	return status;
 }
 
-/* Beside the controller's socket: who was stopped before the dump, a number in a line. */
-static FILE *open_stopped(const char *mode)
+/* A file in the directory that a socket is in. */
+static FILE *open_beside(const char *socket_path, const char *name, const char *mode)
 {
 	char path[PATH_MAX + 16], dir[PATH_MAX];
 
-	snprintf(dir, sizeof(dir), "%s", getenv(ENV_CONTROLLER));
-	snprintf(path, sizeof(path), "%s/stopped", dirname(dir));
+	snprintf(dir, sizeof(dir), "%s", socket_path);
+	snprintf(path, sizeof(path), "%s/%s", dirname(dir), name);
 	return fopen(path, mode);
+}
+
+/* Who was stopped before the dump, a number in a line. */
+static FILE *open_stopped(const char *mode)
+{
+	return open_beside(getenv(ENV_CONTROLLER), "stopped", mode);
 }
 
 static void note_stopped(void)
@@ -363,13 +390,9 @@ static void leave_out_the_stopped(struct wptrack_tree *tree)
 /* A line for criu and for each process that it has made: number and time of start. Written before it counts. */
 static int write_held(const char *guard_path, const struct wptrack_tree *tree)
 {
-	char path[PATH_MAX + 16], dir[PATH_MAX];
-	FILE *f WPTRACK_CLEANUP(wptrack_close_file) = NULL;
+	FILE *f WPTRACK_CLEANUP(wptrack_close_file) = open_beside(guard_path, WPTRACK_HOLD_HELD, "we");
 	struct wptrack_task task;
 
-	snprintf(dir, sizeof(dir), "%s", guard_path);
-	snprintf(path, sizeof(path), "%s/" WPTRACK_HOLD_HELD, dirname(dir));
-	f = fopen(path, "we");
 	if (!f)
 		return -errno;
 	if (!wptrack_proc_identify(getppid(), &task))
@@ -384,7 +407,6 @@ static int be_guard(const char *event, int controller)
 {
 	struct guard guard = { .criu = getppid(), .at_source = !strcmp(event, "post-dump"), .controller = controller };
 	const char *path = getenv(ENV_GUARD);
-	char word[WORD_MAX];
 	int status = 1;
 
 	/* Whoever wants to end this is to tell it how. */
@@ -399,8 +421,7 @@ static int be_guard(const char *event, int controller)
 	unlink(path);
 	guard.listener = open_socket(path, true);
 	leave_out_the_stopped(&guard.ran);
-	snprintf(word, sizeof(word), "%s %d", event, root_pid());
-	if (guard.listener >= 0 && !send_word(controller, word))
+	if (guard.listener >= 0 && !send_word(controller, event))
 		status = hold(&guard);
 	unlink(path);
 	wptrack_tree_free(&guard.tree);
@@ -411,21 +432,16 @@ static int be_guard(const char *event, int controller)
 /* They run: that is to be found out also by whoever was not there. */
 static void note_running(void)
 {
-	char dir[PATH_MAX], path[PATH_MAX + 16];
-	int fd;
+	char guard[PATH_MAX];
 
-	snprintf(dir, sizeof(dir), "%s", getenv(ENV_GUARD) ?: "");
-	snprintf(path, sizeof(path), "%s/" WPTRACK_HOLD_RUNNING, dirname(dir));
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		close(fd);
+	snprintf(guard, sizeof(guard), "%s", getenv(ENV_GUARD) ?: "");
+	wptrack_hold_note(dirname(guard), WPTRACK_HOLD_RUNNING);
 }
 
 static int run_script(const char *event)
 {
 	const bool is_hold = !strcmp(event, "post-dump") || !strcmp(event, "post-restore");
 	int controller WPTRACK_CLEANUP(wptrack_close_fd) = -1;
-	char word[WORD_MAX];
 
 	if (!is_hold && strcmp(event, "pre-dump") && strcmp(event, "post-resume"))
 		return 0;
@@ -440,8 +456,7 @@ static int run_script(const char *event)
 		return is_hold;
 	if (is_hold)
 		return be_guard(event, controller);
-	snprintf(word, sizeof(word), "%s %d", event, root_pid());
-	send_word(controller, word);
+	send_word(controller, event);
 	return 0;
 }
 

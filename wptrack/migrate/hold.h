@@ -38,6 +38,10 @@
 #define WPTRACK_HOLD_RUNNING "running"
 #define WPTRACK_HOLD_ABORTED "aborted"
 
+/* Leave one of the latter two in @dir, and see whether it is there. */
+void wptrack_hold_note(const char *dir, const char *name);
+bool wptrack_hold_is_noted(const char *dir, const char *name);
+
 /* The controller's end. */
 struct wptrack_hold {
 	int listener; /* where scripts come; below 0: none */
@@ -47,7 +51,6 @@ struct wptrack_hold {
 
 struct wptrack_hold_event {
 	char name[32]; /* as criu names it in CRTOOLS_SCRIPT_ACTION */
-	pid_t root;    /* of the tree, in our pid namespace; 0: not known */
 };
 
 /**

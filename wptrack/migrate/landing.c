@@ -187,11 +187,10 @@ static bool await_criu(struct wptrack_landing *landing, int for_ms)
 /* One of the processes that were held, unless its number is another's by now. Return: is it there? */
 static bool is_there(pid_t pid, uint64_t start_time)
 {
-	struct wptrack_task now;
 	char stat[512];
 	const char *state;
 
-	if (wptrack_proc_identify(pid, &now) || now.start_time != start_time)
+	if (!wptrack_proc_is_still(pid, start_time))
 		return false;
 	/* One that has ended, and whose parent has not looked, is none. */
 	if (wptrack_proc_read(pid, "stat", stat, sizeof(stat)))
@@ -250,14 +249,6 @@ static void kill_held(const char *dir)
 	}
 }
 
-static bool is_running(const char *dir)
-{
-	char path[PATH_MAX + 16];
-
-	snprintf(path, sizeof(path), "%s/" WPTRACK_HOLD_RUNNING, dir);
-	return !access(path, F_OK);
-}
-
 /* ---------------------------------------------------------------- the dump */
 
 /* Up to an event of that name. Return: 0, -ECONNRESET: @source can be read, -1: criu has ended. */
@@ -298,30 +289,12 @@ int wptrack_landing_go(struct wptrack_landing *landing)
 	if (wptrack_hook_run(landing->hook, WPTRACK_HOOK_RUN))
 		return fail(landing, "the hook has failed before the program was to run");
 	wptrack_hold_tell(&landing->hold, WPTRACK_HOLD_GO);
-	if (!await_event(landing, "post-resume", -1) || is_running(landing->dir))
+	if (!await_event(landing, "post-resume", -1) || wptrack_hold_is_noted(landing->dir, WPTRACK_HOLD_RUNNING))
 		return 0;
 	/* It ends well only if they run, whatever has become of its script. */
 	if (await_criu(landing, PATIENCE_MS) && !landing->status)
 		return 0;
 	return criu_failed(landing);
-}
-
-static bool is_aborted(const char *dir)
-{
-	char path[PATH_MAX + 16];
-
-	snprintf(path, sizeof(path), "%s/" WPTRACK_HOLD_ABORTED, dir);
-	return !access(path, F_OK);
-}
-
-static void note_aborted(const char *dir)
-{
-	char path[PATH_MAX + 16];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/" WPTRACK_HOLD_ABORTED, dir);
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	wptrack_close_fd(&fd);
 }
 
 /* Nothing of it is left after this, and it is known. */
@@ -332,7 +305,7 @@ static void end_held(const char *dir)
 	if (look_at_held(dir, 0, &criu) < 0)
 		return;
 	kill_held(dir);
-	note_aborted(dir);
+	wptrack_hold_note(dir, WPTRACK_HOLD_ABORTED);
 }
 
 /* Has the guard been told to let it run, by somebody who asked in our place? It says once only what it does. */
@@ -401,9 +374,9 @@ int wptrack_landing_ask(const char *dir, bool go, const char *hook)
 
 	snprintf(guard, sizeof(guard), "%s/" WPTRACK_HOLD_GUARD, dir);
 	for (;;) {
-		if (is_running(dir))
+		if (wptrack_hold_is_noted(dir, WPTRACK_HOLD_RUNNING))
 			return 1;
-		if (is_aborted(dir))
+		if (wptrack_hold_is_noted(dir, WPTRACK_HOLD_ABORTED))
 			return 0;
 		if (look_at_held(dir, 0, &criu) < 0)
 			return -ENOENT;
@@ -413,7 +386,7 @@ int wptrack_landing_ask(const char *dir, bool go, const char *hook)
 		told = told || tell_guard(guard, go, hook);
 		poll(NULL, 0, ASK_MS);
 	}
-	if (is_running(dir))
+	if (wptrack_hold_is_noted(dir, WPTRACK_HOLD_RUNNING))
 		return 1;
 	wptrack_hook_run(hook, WPTRACK_HOOK_ABORTED);
 	end_held(dir);

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "criu_options.h"
@@ -79,11 +78,6 @@ int wptrack_migrate_is_program(const struct wptrack_migrate *m)
 
 /* ---------------------------------------------------------------- criu */
 
-static bool succeeded(int status)
-{
-	return status >= 0 && WIFEXITED(status) && !WEXITSTATUS(status);
-}
-
 /* The options of criu are looked at before it does what it is told. */
 static int check_criu(const struct wptrack_migrate *m, const struct wptrack_criu_options *options)
 {
@@ -99,7 +93,7 @@ static int check_criu(const struct wptrack_migrate *m, const struct wptrack_criu
 				  NULL };
 	char answer[ANSWER_BYTES];
 
-	if (!succeeded(wptrack_run_question(version, answer, sizeof(answer)))) {
+	if (!wptrack_run_succeeded(wptrack_run_question(version, answer, sizeof(answer)))) {
 		if (strstr(answer, "pre-dump-mode"))
 			return wptrack_migrate_cannot(
 				"%s has no pre-dump mode \"%s\", it is not the patched one: name that with --criu, or "
@@ -109,7 +103,7 @@ static int check_criu(const struct wptrack_migrate *m, const struct wptrack_criu
 		return wptrack_migrate_cannot("%s --version fails%s%s: name another criu with --criu", m->opt.criu, *answer ? ": " : "",
 			      answer);
 	}
-	if (!succeeded(wptrack_run_question(feature, answer, sizeof(answer))))
+	if (!wptrack_run_succeeded(wptrack_run_question(feature, answer, sizeof(answer))))
 		return wptrack_migrate_cannot("%s cannot track memory here: does it find the plugin (-- -L DIR)? "
 			      "\"%s check --feature mem_dirty_track\" says what is missing",
 			      m->opt.criu, m->opt.criu);
@@ -133,8 +127,9 @@ enum wptrack_plan_lock wptrack_migrate_lock(const struct wptrack_migrate *m)
 	if (method && !strcmp(method, "iptables"))
 		return WPTRACK_PLAN_LOCK_ONE_BY_ONE;
 	/* By itself it takes the better of the two. */
-	return succeeded(wptrack_run_question(feature, answer, sizeof(answer))) ? WPTRACK_PLAN_LOCK_AT_ONCE
-										: WPTRACK_PLAN_LOCK_ONE_BY_ONE;
+	return wptrack_run_succeeded(wptrack_run_question(feature, answer, sizeof(answer)))
+		       ? WPTRACK_PLAN_LOCK_AT_ONCE
+		       : WPTRACK_PLAN_LOCK_ONE_BY_ONE;
 }
 
 /* ---------------------------------------------------------------- the tree */

@@ -54,9 +54,7 @@ static bool stop_sending(void *arg)
 
 static void signal_task(const struct wptrack_task *task, int sig)
 {
-	struct wptrack_task now;
-
-	if (!wptrack_proc_identify(task->pid, &now) && now.start_time == task->start_time)
+	if (wptrack_proc_is_still(task->pid, task->start_time))
 		kill(task->pid, sig);
 }
 
@@ -135,7 +133,7 @@ static int ask_once(struct wptrack_remote *remote, Wptrack__MigrateMessage **ret
 /* The word was sent that it is to run. Nobody but the destination knows whether it does. */
 static enum wptrack_migrate_end ask(struct wptrack_remote *remote)
 {
-	wptrack_peer_close(&remote->peer);
+	wptrack_peer_hang_up(&remote->peer);
 	fprintf(stderr,
 		"wptrack migrate: the destination was told to let it run, and has not answered: asking again\n");
 	do {

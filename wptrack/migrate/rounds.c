@@ -46,9 +46,7 @@ static enum wptrack_migrate_end cancelled(struct wptrack_migrate *m)
 
 bool wptrack_migrate_is_gone(const struct wptrack_migrate *m)
 {
-	struct wptrack_task now;
-
-	return wptrack_proc_identify(m->opt.pid, &now) || now.start_time != m->start_time;
+	return !wptrack_proc_is_still(m->opt.pid, m->start_time);
 }
 
 static const char *kind_of(const struct wptrack_migrate *m)
