@@ -246,26 +246,6 @@ clean_up() {
 	exit "$rc"
 }
 
-# rollup PID FIELD: kB of a process, by its smaps_rollup.
-rollup() {
-	awk -v field="$2:" '$1 == field { print $2 }' "/proc/$1/smaps_rollup"
-}
-
-# start_with_huge_pages MIB: a program whose heap has asked for huge pages, and got most of it in such.
-start_with_huge_pages() {
-	machine_stays
-	grep -q '\[never\]' /sys/kernel/mm/transparent_hugepage/enabled && skip "huge pages are turned off"
-	export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
-	start_tracked pagekeeper 1 --mib "$1" --rate 500 --working-set 16
-	unset GLIBC_TUNABLES
-	wait_for 10 has_huge "$(($1 * 1024 / 2))" || skip "the kernel gave no huge pages: $(rollup "$PID" AnonHugePages) kB"
-}
-
-# has_huge KB: the program has so much in huge pages, at least.
-has_huge() {
-	[ "$(rollup "$PID" AnonHugePages)" -ge "$1" ]
-}
-
 # ---------------------------------------------------------------- migrations
 
 # migrate_program OPTIONS CRIU_OPTIONS [OPTION...] [-- CRIU_OPTION...]: $PID into $T/m, by the command in $BELOW if there is

@@ -13,7 +13,8 @@ set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 
-WORKLOAD=${WORKLOAD:-asan}
+# shellcheck source=workload.sh
+. "$(dirname "$0")/workload.sh"
 MIB=${MIB:-256}
 ROUNDS=${ROUNDS:-3}
 # A round takes its time, in which the program goes on: on a slow machine it is to write no more than on another.
@@ -25,15 +26,6 @@ PTE_GROWTH_PERCENT=1
 # The third round may write this much of the first, in percent.
 THIRD_ROUND_PERCENT=5
 
-case $WORKLOAD in
-asan) PROGRAM=pagekeeper-asan ;;
-msan | tsan) PROGRAM=pagekeeper-clang-$WORKLOAD ;;
-plain) PROGRAM=pagekeeper ;;
-*)
-	echo "demo: WORKLOAD=$WORKLOAD is none of asan, msan, tsan and plain" >&2
-	exit 2
-	;;
-esac
 # With a page of its own the program dirties the sanitizer's shadow of it: as
 # much again with MemorySanitizer, four times as much with ThreadSanitizer.
 case $WORKLOAD in

@@ -17,20 +17,12 @@ fi
 # shellcheck source=../hosts.sh
 . "$(dirname "$0")/../hosts.sh"
 
-WORKLOAD=${WORKLOAD:-asan}
+# shellcheck source=workload.sh
+. "$(dirname "$0")/workload.sh"
 MIB=${MIB:-256}
 RATE=$((500 / TIME_SCALE))
 [ "$RATE" -ge 50 ] || RATE=50
 PORT=7777
-case $WORKLOAD in
-asan) PROGRAM=pagekeeper-asan ;;
-msan | tsan) PROGRAM=pagekeeper-clang-$WORKLOAD ;;
-plain) PROGRAM=pagekeeper ;;
-*)
-	echo "demo: WORKLOAD=$WORKLOAD is none of asan, msan, tsan and plain" >&2
-	exit 2
-	;;
-esac
 exec_under_reaper "$@"
 export WPTRACK_RUN_DIR=${WPTRACK_RUN_DIR:-/run/criu-wptrack}
 ip link set lo up || exit 2
