@@ -43,8 +43,8 @@ if [[ $kind = restore && $ZDTM_MODE = pre-restore ]]; then
 	done
 	CRIU_VERIFY_PRE_RESTORE=1 "$ZDTM_CRIU" "$@" --pre-restore < <(printf '%s\n' "${names[@]}") >/dev/null
 	rc=$?
-	held=$(grep -oE '[0-9]+ mappings are in memory' "$dir/restore.log" | tail -n 1)
-	echo "$dir ${held%% *}" >>"$ZDTM_HELD"
+	held=$(grep -oE '[0-9]+ mappings are in memory' "$dir/restore.log" | awk '{ sum += $1 } END { print sum + 0 }')
+	echo "$dir $held" >>"$ZDTM_HELD"
 	exit "$rc"
 fi
 if [[ $kind != dump && $kind != pre-dump ]] || [ "$server" = yes ]; then

@@ -76,6 +76,18 @@ feature_by_environment() {
 		>"$T/check.out" 2>&1 </dev/null || die "$(tail -n 2 "$T/check.out")"
 }
 
+# It needs nothing of the plugin.
+pre_restore_feature() {
+	local says
+
+	says=$(timeout "$CRIU_TIMEOUT" "$CRIU" check --feature pre_restore -L "$T" </dev/null 2>"$T/check.out")
+	if timeout "$CRIU_TIMEOUT" "$CRIU" check --feature clone3_set_tid -L "$T" </dev/null >/dev/null 2>&1; then
+		[ "$says" = "pre_restore is supported" ] || die "a kernel that has all that is needed: $says $(cat "$T/check.out")"
+	else
+		[ -z "$says" ] && grep -q 'clone3() with set_tid' "$T/check.out" || die "it does not say what is missing: $says"
+	fi
+}
+
 # snapshot_of FILE: what the program has mapped and open.
 snapshot_of() {
 	{
@@ -187,6 +199,7 @@ stock_restores_chain() {
 
 run_test check_says_true_with_the_plugin feature_with_plugin
 run_test check_says_true_with_the_plugin_named_by_the_environment feature_by_environment
+run_test check_knows_what_a_restore_with_memory_beforehand_needs pre_restore_feature
 run_anywhere check_says_true_or_what_the_kernel_lacks declined_for_a_reason
 run_anywhere a_plugin_that_cannot_says_what_is_missing plugin_that_cannot
 run_anywhere check_says_who_tracks_or_that_nobody_does_without_the_plugin feature_without_plugin

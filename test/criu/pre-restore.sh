@@ -62,12 +62,9 @@ restored() {
 	ctl ready "$PROCESSES" || die "restored, but the program does not run"
 }
 
-# logged WHAT: the number that stands before it in the log of the restore, 0 if it is not there.
+# logged WHAT: the sum of the numbers that stand before it in the log of the restore, where each task has one.
 logged() {
-	local number
-
-	number=$(grep -oE "[0-9]+ $1" "$T/last/restore.log" | tail -n 1)
-	echo "${number%% *}" | grep . || echo 0
+	grep -oE "[0-9]+ $1" "$T/last/restore.log" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
 # was_there PAGES [READ]: that many pages were in memory before, at least, and were right. Of them no more than READ, or few,
@@ -139,7 +136,45 @@ threads_and_children() {
 	write_pages 300
 	held_round --pre-dump-mode live
 	write_pages 300
-	followed 4000
+	followed 16000
+}
+
+# pss: what the memory of all processes takes, in KiB. What is in common counts once.
+pss() {
+	local pid sum=0
+
+	for pid in $(session_pids "$PID"); do
+		sum=$((sum + $(rollup "$pid" Pss)))
+	done
+	echo "$sum"
+}
+
+# family PROCESSES: each has pages in common with others, and pages of its own.
+family() {
+	local pss
+
+	start_tracked family "$1" --processes "$1"
+	prepare
+	held_round --pre-dump-mode live
+	ctl step || die "a step failed"
+	held_round --pre-dump-mode live
+	ctl step || die "a step failed"
+	pss=$(pss)
+	last_dump
+	restored
+	# All that was in the second round, which is 18 MiB of each
+	was_there $((4600 * $1)) $((300 * $1))
+	[ "$(pss)" -le $((pss + pss / 10)) ] || die "the processes took $pss KiB before, and $(pss) KiB after the restore"
+	verify_program "after the restore"
+	ctl step || die "a step failed after the restore"
+	verify_program "after a step"
+	quit_program
+}
+
+families() {
+	family 1
+	rm -r "$T/1" "$T/2" "$T/last" "$T/names"
+	family 12
 }
 
 # shape MODE [OPTION...]: mappings and processes come, go, change and move between rounds.
@@ -159,7 +194,7 @@ shape() {
 	last_dump
 	restored
 	# Most of it changes in each step
-	was_there 500 1500
+	was_there 1000 4000
 	verify_program "after the restore"
 	ctl step || die "a step failed after the restore"
 	verify_program "after a step"
@@ -322,7 +357,7 @@ copied_in_part() {
 	pre_dump --pre-dump-mode live
 	pages=$(echo "$T"/1/pages-*.img)
 	cp "$pages" "$T/pages" && truncate -s 8192 "$pages" || die "truncate"
-	hold 1 "the pages of the root task can't be read"
+	hold 1 "pages can't be read"
 	cp "$T/pages" "$pages" || die "cp"
 	write_pages 300
 	held_round --pre-dump-mode live
@@ -448,6 +483,7 @@ refusals() {
 run_test a_program_has_its_memory_before_the_dump live_chain
 run_test rounds_of_all_modes_are_in_memory_before_the_dump mixed_chain
 run_test threads_and_children_of_it_are_right threads_and_children
+run_test children_have_their_memory_before_the_dump_and_share_it families
 run_test shapes_that_change_between_live_rounds_are_right live_shapes
 run_test shapes_that_change_between_stopped_rounds_are_right stopped_shapes
 run_test shapes_that_change_are_right_with_deduplication deduplicated_shapes
