@@ -92,11 +92,12 @@ BENCH_BIN	:= $(BENCH_SRC:test/bench/%.c=$(BUILD)/test/%)
 SANITIZERS	:= gcc-asan clang-asan clang-msan gcc-tsan clang-tsan
 SANITIZED_BIN	:= $(foreach san,$(SANITIZERS),$(SANITIZED:=-$(san)))
 DEMO_SAN_BIN	:= $(addprefix $(BUILD)/test/pagekeeper-,clang-msan clang-tsan)
+LOAD_SAN_BIN	:= $(addprefix $(BUILD)/test/load-,gcc-asan clang-msan)
 FUZZ_BIN	:= $(patsubst test/fuzz/%.c,$(BUILD)/test/%,$(wildcard test/fuzz/*.c))
 # Preloaded into criu by tests.
 INJECT		:= $(BUILD)/test/inject.so $(BUILD)/test/corked.so
 TEST_BIN	:= $(INJECT) $(FUZZ_BIN) $(UNIT_BIN) $(KERNEL_BIN) $(PROGRAM_BIN) $(ASAN_BIN) $(TOOL_BIN) $(BENCH_BIN) \
-		  $(SANITIZED_BIN) $(DEMO_SAN_BIN)
+		  $(SANITIZED_BIN) $(DEMO_SAN_BIN) $(LOAD_SAN_BIN)
 
 # --- flags -----------------------------------------------------------------
 
@@ -439,8 +440,13 @@ define sanitize
 	$(call say,CCLD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(firstword $(subst -, ,$(1))) $(wordlist 2,99,$(COMPILE)) \
-		-fsanitize=$(SANITIZE-$(lastword $(subst -, ,$(1)))) $(LDFLAGS) -o $@ $< $(LDLIBS)
+		-fsanitize=$(SANITIZE-$(lastword $(subst -, ,$(1)))) $(LDFLAGS) -o $@ $(filter %.c,$^) $(LDLIBS)
 endef
 $(foreach san,$(SANITIZERS),$(eval $(call sanitized-by,$(san))))
+
+# All that a sanitizer looks at is to be built with it, the library's parts too.
+LOAD_SRC	:= test/bench/load.c lib/sys_uffd.c lib/page.c
+$(LOAD_SAN_BIN): $(BUILD)/test/load-%: $(LOAD_SRC) test/bench/load.h $(wildcard lib/*.h) $(BUILD)/stamp/flags
+	$(call sanitize,$*)
 
 -include $(wildcard $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d $(BUILD)/gen/*.d $(IMG_GEN)/*.d $(BUILD)/test/*.d)

@@ -103,13 +103,17 @@ network() {
 	PID=$program
 	wait_for 10 is_elsewhere "$OUTSIDE" || die "there is no outside"
 	ip link delete eth 2>/dev/null
+	make_bridge
+	join $$ port1
+	join "$HOST" port2
+	ip address add "$ADDRESS/24" dev eth
+}
+
+make_bridge() {
 	outside ip link set lo up
 	outside ip link add bridge type bridge
 	outside ip address add 10.77.0.254/24 dev bridge
 	outside ip link set bridge up
-	join $$ port1
-	join "$HOST" port2
-	ip address add "$ADDRESS/24" dev eth
 }
 
 is_elsewhere() {

@@ -2,11 +2,14 @@
 /*
  * A program to be dumped by the benchmark: memory of a given size and shape,
  * written on request, and a thread that notices when it is stopped. With --busy
- * another thread works without pause and takes the time of its writes.
+ * another thread works without pause and takes the time of its writes, with
+ * --listen one sends back what comes over TCP connections.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,6 +17,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +37,9 @@
 /* 16 MiB/s in batches of four pages. */
 #define BATCH_PAGES 4
 #define BATCH_NS    (1000000000ull * BATCH_PAGES * PAGE / (16 * MIB))
+/* Between two looks at the clock. */
+#define PACE_PAGES 16
+#define MAX_PEERS  1024
 
 /* Populated memory: chunks at equal distances, the first one at base. */
 struct area {
@@ -45,8 +53,8 @@ struct area {
 
 static struct {
 	const char *control;
-	uint64_t mib, vmas, processes, sparse_tib;
-	bool thp, busy;
+	uint64_t mib, vmas, processes, sparse_tib, port;
+	bool thp, busy, heap, all_beat;
 } opt = { .mib = 64, .vmas = 1, .processes = 1 };
 
 static struct load_control *ctl;
@@ -93,6 +101,28 @@ static void write_scattered(uint64_t pages)
 	}
 }
 
+static uint64_t faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (uint64_t)(usage.ru_minflt + usage.ru_majflt);
+}
+
+/* As fast as it can for so long: how many pages that are, and how many faults it takes. */
+static void pace(uint64_t ms)
+{
+	const uint64_t end = wptrack_now_ns() + ms * 1000000;
+	uint64_t pages = 0, before = faults();
+
+	while (wptrack_now_ns() < end) {
+		write_scattered(PACE_PAGES);
+		pages += PACE_PAGES;
+	}
+	atomic_fetch_add(&ctl->paced_pages, pages);
+	atomic_fetch_add(&ctl->paced_faults, faults() - before);
+}
+
 static void touch_each_huge(void)
 {
 	for (uint64_t h = 0; h < nr_pages() / PAGES_PER_HUGE; h++)
@@ -134,10 +164,27 @@ static void split_into_vmas(void)
 			die("MADV_DONTDUMP");
 }
 
+/* Of a mapping of its own, at a huge page's boundary. */
+static char *map_area(void)
+{
+	char *raw, *base;
+
+	raw = mmap(NULL, area_bytes() + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		   0);
+	if (raw == MAP_FAILED)
+		die("mmap");
+	base = (char *)(((uintptr_t)raw + HUGE - 1) / HUGE * HUGE);
+	/* What is cut off could be part of the first or the last chunk's mapping. */
+	if (base != raw && munmap(raw, (size_t)(base - raw)))
+		die("munmap");
+	if (munmap(base + area_bytes(), (size_t)(raw + HUGE - base)))
+		die("munmap");
+	return base;
+}
+
 static void make_area(void)
 {
 	uint64_t pages = opt.mib * MIB / PAGE / opt.processes;
-	char *raw;
 
 	if (opt.sparse_tib) {
 		area.chunk_pages = PAGES_PER_HUGE;
@@ -148,16 +195,10 @@ static void make_area(void)
 		area.chunk_pages = pages / opt.vmas;
 		area.distance = area.chunk_pages * PAGE;
 	}
-	raw = mmap(NULL, area_bytes() + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-		   0);
-	if (raw == MAP_FAILED)
-		die("mmap");
-	area.base = (char *)(((uintptr_t)raw + HUGE - 1) / HUGE * HUGE);
-	/* What is cut off could be part of the first or the last chunk's mapping. */
-	if (area.base != raw && munmap(raw, (size_t)(area.base - raw)))
-		die("munmap");
-	if (munmap(area.base + area_bytes(), (size_t)(raw + HUGE - area.base)))
-		die("munmap");
+	/* A sanitizer knows what its own allocator has given. */
+	area.base = opt.heap ? aligned_alloc(HUGE, area_bytes()) : map_area();
+	if (!area.base)
+		die("heap");
 	if (madvise(area.base, area_bytes(), opt.thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		die("madvise");
 	split_into_vmas();
@@ -175,6 +216,9 @@ static int serve(enum load_op op, uint64_t arg)
 		return 0;
 	case LOAD_TOUCH:
 		touch_each_huge();
+		return 0;
+	case LOAD_PACE:
+		pace(arg);
 		return 0;
 	case LOAD_ARM:
 		return arm();
@@ -201,6 +245,15 @@ static _Noreturn void serve_requests(unsigned int slot)
 	}
 }
 
+/* Of all processes. */
+static void count_gap(uint64_t ns)
+{
+	uint64_t longest = atomic_load(&ctl->longest_gap_ns);
+
+	while (ns > longest && !atomic_compare_exchange_weak(&ctl->longest_gap_ns, &longest, ns))
+		;
+}
+
 /* CLOCK_MONOTONIC of a restored program goes on from where it was in the dump, which hides a part of the stop. */
 static uint64_t wall_ns(void)
 {
@@ -211,19 +264,19 @@ static uint64_t wall_ns(void)
 }
 
 /* The longest time that passes without this thread's running is that of a stop. */
-static void *beat(void *unused)
+static void *beat(void *arg)
 {
+	unsigned int slot = (unsigned int)(uintptr_t)arg;
 	uint64_t last = wall_ns();
 
-	(void)unused;
 	prctl(PR_SET_TIMERSLACK, 1);
 	for (;;) {
 		uint64_t now;
 
 		nap_ns(BEAT_NS);
 		now = wall_ns();
-		if (now - last > atomic_load(&ctl->longest_gap_ns))
-			atomic_store(&ctl->longest_gap_ns, now - last);
+		count_gap(now - last);
+		atomic_fetch_add(&ctl->beats[slot], 1);
 		last = now;
 	}
 	return NULL;
@@ -260,11 +313,60 @@ static void *work(void *unused)
 	return NULL;
 }
 
-static void start_thread(void *(*run)(void *))
+/* Send back what has come. Return: is the connection still there? */
+static bool send_back(int fd)
+{
+	char data[PAGE];
+	ssize_t got = recv(fd, data, sizeof(data), 0);
+
+	for (ssize_t sent = 0, now; sent < got; sent += now) {
+		now = send(fd, data + sent, (size_t)(got - sent), MSG_NOSIGNAL);
+		if (now < 0)
+			return false;
+	}
+	return got > 0;
+}
+
+static int start_listening(uint16_t port)
+{
+	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&any, sizeof(any)) || listen(fd, MAX_PEERS))
+		die("listen");
+	return fd;
+}
+
+static void *serve_peers(void *arg)
+{
+	static struct pollfd fds[1 + MAX_PEERS];
+	nfds_t nr = 1;
+
+	fds[0] = (struct pollfd){ .fd = (int)(uintptr_t)arg, .events = POLLIN };
+	for (;;) {
+		if (poll(fds, nr, -1) < 0)
+			continue;
+		for (nfds_t i = nr - 1; i > 0; i--) {
+			if (!fds[i].revents || send_back(fds[i].fd))
+				continue;
+			close(fds[i].fd);
+			fds[i] = fds[--nr];
+		}
+		if (fds[0].revents && nr <= MAX_PEERS) {
+			int fd = accept4(fds[0].fd, NULL, NULL, SOCK_CLOEXEC);
+
+			if (fd >= 0)
+				fds[nr++] = (struct pollfd){ .fd = fd, .events = POLLIN };
+		}
+	}
+	return NULL;
+}
+
+static void start_thread(void *(*run)(void *), uintptr_t arg)
 {
 	pthread_t thread;
 
-	errno = pthread_create(&thread, NULL, run, NULL);
+	errno = pthread_create(&thread, NULL, run, (void *)arg);
 	if (errno)
 		die("thread");
 }
@@ -295,6 +397,9 @@ static void parse_options(int argc, char **argv)
 		{ "sparse-tib", required_argument, NULL, 's' },
 		{ "thp", no_argument, NULL, 't' },
 		{ "busy", no_argument, NULL, 'b' },
+		{ "heap", no_argument, NULL, 'h' },
+		{ "all-beat", no_argument, NULL, 'a' },
+		{ "listen", required_argument, NULL, 'l' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int o;
@@ -314,13 +419,19 @@ static void parse_options(int argc, char **argv)
 			opt.thp = true;
 		else if (o == 'b')
 			opt.busy = true;
+		else if (o == 'h')
+			opt.heap = true;
+		else if (o == 'a')
+			opt.all_beat = true;
+		else if (o == 'l')
+			opt.port = strtoull(optarg, NULL, 10);
 		else
 			opt.control = NULL;
 	}
 	if (!opt.control || !opt.vmas || !opt.processes || opt.processes > LOAD_PROCESSES ||
 	    opt.mib * MIB / PAGE / opt.processes < opt.vmas) {
 		fprintf(stderr, "usage: load --control FILE --mib N [--vmas N | --sparse-tib N] [--processes N] "
-				"[--thp] [--busy]\n");
+				"[--thp] [--busy] [--heap] [--all-beat] [--listen PORT]\n");
 		exit(2);
 	}
 }
@@ -351,9 +462,12 @@ int main(int argc, char **argv)
 		ctl->area_start = (uint64_t)(uintptr_t)area.base;
 		ctl->area_end = ctl->area_start + area_bytes();
 		ctl->pages = nr_pages();
-		start_thread(beat);
 		if (opt.busy)
-			start_thread(work);
+			start_thread(work, 0);
+		if (opt.port)
+			start_thread(serve_peers, (uintptr_t)start_listening((uint16_t)opt.port));
 	}
+	if (!slot || opt.all_beat)
+		start_thread(beat, slot);
 	serve_requests(slot);
 }

@@ -21,6 +21,7 @@ enum load_op {
 	LOAD_TOUCH,    /* write one byte in each 2 MiB */
 	LOAD_ARM,      /* register the memory with an userfaultfd, as tracking does */
 	LOAD_DISARM,   /* and close that: nothing is registered or protected any more */
+	LOAD_PACE,     /* write scattered pages for as many milliseconds as arg says */
 };
 
 struct load_control {
@@ -30,12 +31,14 @@ struct load_control {
 	uint64_t arg;
 	uint64_t area_start, area_end;	       /* of the first process */
 	uint64_t pages;			       /* populated, in each process */
-	_Atomic uint64_t longest_gap_ns;       /* between two beats; the benchmark sets it back */
+	_Atomic uint64_t longest_gap_ns;       /* between two beats of a process; the benchmark sets it back */
 	_Atomic uint64_t units;		       /* of work, done by a busy program */
 	_Atomic uint32_t done[LOAD_PROCESSES]; /* the last request that each has done */
 	_Atomic uint32_t failed;	       /* errno of a request */
 	uint32_t pad;
 	_Atomic uint64_t latency[LOAD_BUCKETS];
+	_Atomic uint64_t paced_pages, paced_faults; /* of the paces since the benchmark set them back */
+	_Atomic uint64_t beats[LOAD_PROCESSES];	    /* each after its gap has been counted */
 };
 
 #endif

@@ -12,10 +12,12 @@ MAGIC = 0x77706C6F61643031
 BUCKET_BITS = 5
 BUCKETS = 64 << BUCKET_BITS
 
-NONE, WRITE, TOUCH, ARM, DISARM = range(5)
+NONE, WRITE, TOUCH, ARM, DISARM, PACE = range(6)
 
 REQUEST, ARG, AREA_START, PAGES, LONGEST_GAP, UNITS, DONE, FAILED, LATENCY = 8, 16, 24, 40, 48, 56, 64, 576, 584
-SIZE = LATENCY + 8 * BUCKETS
+PACED = LATENCY + 8 * BUCKETS
+BEATS = PACED + 16
+SIZE = BEATS + 8 * 128
 
 PAGE = 4096
 # What is written between two rounds, wherever nothing else is said.
@@ -82,16 +84,17 @@ class Program:
 
 
 class Load(Program):
-    """A load program. Options are those of load.c."""
+    """A load program. Options are those of load.c; binary is one that a sanitizer is built into."""
 
-    def __init__(self, bench, mib, processes=1, **options):
+    def __init__(self, bench, mib, processes=1, binary="load", **options):
         self.processes = processes
+        self.beating = processes if options.get("all_beat") else 1
         path = os.path.join(bench.dir, f"load-{bench.new_number()}")
         with open(path, "wb") as file:
             file.write(struct.pack("<QI", MAGIC, 1).ljust(SIZE, b"\0"))
         with open(path, "r+b") as file:
             self.control = mmap.mmap(file.fileno(), SIZE)
-        argv = [bench.binary("load"), "--control", path, "--mib", str(mib), "--processes", str(processes)]
+        argv = [bench.binary(binary), "--control", path, "--mib", str(mib), "--processes", str(processes)]
         for option, value in options.items():
             argv.append("--" + option.replace("_", "-"))
             if value is not True:
@@ -105,10 +108,13 @@ class Load(Program):
     def get64(self, offset):
         return struct.unpack_from("<Q", self.control, offset)[0]
 
-    def wait_done(self):
+    def wait_done(self, check=None):
+        """check fails when no answer can come any more."""
         request = self.get32(REQUEST)
 
         def done():
+            if check:
+                check()
             if not self.is_elsewhere and self.child.poll() is not None and not self.session():
                 raise BenchError(f"{self.name} has ended: " + self.bench.tail(self.name + ".log"))
             return all(self.get32(DONE + 4 * i) == request for i in range(self.processes))
@@ -118,10 +124,10 @@ class Load(Program):
         if failed:
             raise BenchError(f"{self.name}: {os.strerror(failed)}")
 
-    def request(self, op, arg=0):
+    def request(self, op, arg=0, check=None):
         struct.pack_into("<IQ", self.control, REQUEST + 4, op, arg)
         struct.pack_into("<I", self.control, REQUEST, self.get32(REQUEST) + 1)
-        self.wait_done()
+        self.wait_done(check)
 
     def write(self, pages=WRITTEN_PAGES):
         self.request(WRITE, pages)
@@ -136,6 +142,21 @@ class Load(Program):
 
     def reset_gap(self):
         struct.pack_into("<Q", self.control, LONGEST_GAP, 0)
+
+    def wait_beat(self):
+        """Until whatever gap there is has been counted."""
+        def beats():
+            return struct.unpack_from(f"<{self.beating}Q", self.control, BEATS)
+
+        before = beats()
+        # The first may be that of a beat which had looked at the clock already.
+        wait_until(lambda: all(now > then + 1 for now, then in zip(beats(), before)), f"{self.name} does not beat")
+
+    def pace(self, ms):
+        """As fast as it can. Return: pages written in that time, and faults that this took."""
+        struct.pack_into("<QQ", self.control, PACED, 0, 0)
+        self.request(PACE, ms)
+        return struct.unpack_from("<QQ", self.control, PACED)
 
     def gap_us(self):
         return self.get64(LONGEST_GAP) / 1000
