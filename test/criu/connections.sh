@@ -17,27 +17,9 @@ IPTABLES=0
 NFTABLES=1
 PORT=7777
 
-# The server answers each byte by the same. The clients, which are not dumped, send a byte on each of their connections and
-# wait for it, a round for each line they are given; IPv4, IPv6 and IPv4 in IPv6.
-programs() {
-	cat >"$T/server.py" <<-'E'
-		import fcntl, select, socket, sys
-		if len(sys.argv) > 2:
-		    locked = open(sys.argv[2], "w")
-		    fcntl.flock(locked, fcntl.LOCK_EX)
-		listener = socket.create_server(("", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True, backlog=200)
-		poll, peers = select.epoll(), {}
-		poll.register(listener.fileno(), select.EPOLLIN)
-		print("ready", flush=True)
-		while True:
-		    for fd, _ in poll.poll():
-		        if fd == listener.fileno():
-		            peer = listener.accept()[0]
-		            peers[peer.fileno()] = peer
-		            poll.register(peer.fileno(), select.EPOLLIN)
-		        else:
-		            peers[fd].sendall(peers[fd].recv(1))
-	E
+# The clients, which are not dumped, send a byte on each of their connections to an echo server and wait for it, a round for
+# each line they are given; IPv4, IPv6 and IPv4 in IPv6.
+clients() {
 	cat >"$T/clients.py" <<-'E'
 		import socket, sys
 		port, number = int(sys.argv[1]), int(sys.argv[2])
@@ -58,8 +40,8 @@ programs() {
 connect() {
 	# What a failure has left is not the next one's.
 	nft flush ruleset
-	programs
-	start_program /usr/bin/python3 "$T/server.py" "$PORT" "${@:2}"
+	clients
+	start_program /usr/bin/python3 "$TEST_DIR/criu/echo-server.py" "$PORT" 6 "${@:2}"
 	wait_for 20 grep -q ready "$T/program.log" || die "no server: $(tail -n 2 "$T/program.log")"
 	mkfifo "$T/ask" || die "mkfifo"
 	/usr/bin/python3 "$T/clients.py" "$PORT" "$1" <"$T/ask" >"$T/clients.log" 2>&1 &
