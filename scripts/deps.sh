@@ -13,7 +13,7 @@ criu=(libprotobuf-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler li
 build=(gcc libc6-dev libjson-c-dev make patch xz-utils)
 # redis-tools has the program of the server, too, but not the service. clang is
 # for the sanitizers that gcc does not have.
-tests=(iproute2 iputils-arping procps util-linux python3 openssl redis-tools clang libclang-rt-14-dev)
+tests=(iproute2 iputils-arping libndp-tools procps util-linux python3 openssl redis-tools clang libclang-rt-14-dev)
 # A container.
 containers=(runc)
 # CRIU's own tests.

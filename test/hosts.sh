@@ -24,7 +24,7 @@ start_host() {
 		# As ssh: a host, and a command for a shell there.
 		[ ! -e "$T/cut" ] || exit 255
 		shift
-		export CRIU_CONFIG_FILE=$T/there.conf ${VERIFY:+CRIU_VERIFY_PRE_RESTORE=1}
+		export PATH=$T/bin:\$PATH CRIU_CONFIG_FILE=$T/there.conf ${VERIFY:+CRIU_VERIFY_PRE_RESTORE=1}
 		"$T/wire" | nsenter --target $HOST --pid --mount --net /bin/sh -c "\$*" | "$T/wire"
 	E
 	chmod 755 "$T/rsh"
@@ -32,6 +32,8 @@ start_host() {
 	ln -s "$(command -v cat)" "$T/wire"
 	# What the restore is given besides.
 	: >"$T/there.conf"
+	# Programs that are in the way of others there.
+	mkdir "$T/bin"
 	mkdir "$T/there"
 }
 
@@ -84,11 +86,29 @@ move() {
 	RC=$?
 }
 
+# wait_here EVENT: at that event, the hook waits for done.
+wait_here() {
+	hook "$1" "touch $T/now; while [ ! -e $T/done ]; do sleep 0.02; done"
+}
+
+# at_that_time COMMAND...: once the hook waits.
+at_that_time() {
+	wait_for 30 test -e "$T/now" || die "the event does not come: $(tail -n 3 "$T/err")"
+	"$@"
+	touch "$T/done"
+}
+
+the_end() {
+	wait "$RUNNER"
+	RC=$?
+}
+
 # ---------------------------------------------------------------- the network
 
-# A program's address, that leads from outside to the host where it is. "outside" is a third network namespace, in which a
+# A program's addresses, that lead from outside to the host where it is. "outside" is a third network namespace, in which a
 # bridge joins the hosts. Here, the network namespace is to be one of our own.
 ADDRESS=10.77.0.1
+ADDRESS6=fd00:77::1
 
 outside() {
 	nsenter --target "$OUTSIDE" --net "$@"
@@ -106,7 +126,12 @@ network() {
 	make_bridge
 	join $$ port1
 	join "$HOST" port2
+	# Its asking for others does not tell them where it is.
+	on_host ip neighbour replace 10.77.0.254 lladdr "$(mac_outside)" dev eth nud permanent
 	ip address add "$ADDRESS/24" dev eth
+	[ -e /proc/sys/net/ipv6 ] || return 0
+	on_host ip neighbour replace fd00:77::fe lladdr "$(mac_outside)" dev eth nud permanent
+	ip address add "$ADDRESS6/64" dev eth nodad
 }
 
 make_bridge() {
@@ -114,6 +139,13 @@ make_bridge() {
 	outside ip link add bridge type bridge
 	outside ip address add 10.77.0.254/24 dev bridge
 	outside ip link set bridge up
+	# Who has an address is believed until it is told otherwise.
+	outside sh -c 'for file in /proc/sys/net/ipv*/neigh/bridge/base_reachable_time_ms; do echo 10000000 >"$file"; done'
+	[ ! -e /proc/sys/net/ipv6 ] || outside ip address add fd00:77::fe/64 dev bridge nodad
+}
+
+mac_outside() {
+	outside ip -o link show dev bridge | sed 's|.*link/ether \([^ ]*\).*|\1|'
 }
 
 is_elsewhere() {
@@ -128,9 +160,9 @@ join() {
 	nsenter --target "$1" --net ip link set eth up
 }
 
-# start_clients PORT NUMBER: outside, connected. Sets CLIENTS.
+# start_clients PORT NUMBER [ADDRESS,...]: outside, connected. Sets CLIENTS.
 start_clients() {
-	outside /usr/bin/python3 "$TEST_DIR/criu/stream-clients.py" "$ADDRESS" "$1" "$2" "$T/stop" >"$T/clients.log" 2>&1 &
+	outside /usr/bin/python3 "$TEST_DIR/criu/stream-clients.py" "${3:-$ADDRESS}" "$1" "$2" "$T/stop" >"$T/clients.log" 2>&1 &
 	CLIENTS=$!
 	wait_for 20 grep -q ready "$T/clients.log" || die "no clients: $(tail -n 2 "$T/clients.log")"
 }

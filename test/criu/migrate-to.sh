@@ -188,23 +188,6 @@ KILL_RECEIVER='pkill -KILL -f "^[^ ]*wptrack receive"'
 KILL_CRIU='pkill -KILL -x criu'
 STOP_RECEIVER='pkill -STOP -f "^[^ ]*wptrack receive [^-]"'
 
-# wait_here EVENT: at that event, the hook waits for done.
-wait_here() {
-	hook "$1" "touch $T/now; while [ ! -e $T/done ]; do sleep 0.02; done"
-}
-
-# at_that_time COMMAND...: once the hook waits.
-at_that_time() {
-	wait_for 30 test -e "$T/now" || die "the event does not come: $(tail -n 3 "$T/err")"
-	"$@"
-	touch "$T/done"
-}
-
-the_end() {
-	wait "$RUNNER"
-	RC=$?
-}
-
 source_signal() {
 	pkill "-$1" -f "^[^ ]*wptrack migrate" || die "no wptrack migrate is there"
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""stream-clients.py HOST PORT NUMBER STOP: connections to a server that sends back what it gets. Bytes go both ways all the
+"""stream-clients.py HOST[,HOST...] PORT NUMBER STOP: connections to a server that sends back what it gets. Bytes go both ways all the
 time, and each has to come back in the order that they were sent in. Now and then a line tells how many have come on the
 connection that has got least. Once there is a file STOP no more are sent; what is on its way still has to come."""
 import os
@@ -44,8 +44,8 @@ class Client:
 
 
 def main():
-    host, port, number, stop = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    clients = [Client(host, port) for _ in range(number)]
+    hosts, port, number, stop = sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    clients = [Client(hosts[i % len(hosts)], port) for i in range(number)]
     print("ready", flush=True)
     end, reported = None, 0.0
     while end is None or any(client.sent != client.got for client in clients):

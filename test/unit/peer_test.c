@@ -153,7 +153,18 @@ static void addresses_are_looked_at(void)
 					     "10.0.0.1/33@eth0",
 					     "10.0.0/8@eth0",
 					     "10.0.0.1/24@",
+					     "127.0.0.1/8@eth0",
+					     "0.0.0.0/0@eth0",
+					     "224.0.0.1/4@eth0",
 					     "::1/64@eth0",
+					     "fe80::1/64@eth0",
+					     "ff02::1/64@eth0",
+					     "::/0@eth0",
+					     "::ffff:10.0.0.1/96@eth0",
+					     "fd00::1/129@eth0",
+					     "fd00:::1/64@eth0",
+					     "fd00::1%eth0/64@eth0",
+					     "fd00::1/64@a;b",
 					     "10.0.0.1/24@a;b",
 					     "10.0.0.1/24@$(x)",
 					     "10.0.0.1/24@-a",
@@ -161,10 +172,14 @@ static void addresses_are_looked_at(void)
 					     "" };
 	char *first WPTRACK_CLEANUP(wptrack_free_pointer) = wptrack_move_address("10.0.0.1/24@eth0", NULL);
 	char *both WPTRACK_CLEANUP(wptrack_free_pointer) = NULL;
+	char *ip6 WPTRACK_CLEANUP(wptrack_free_pointer) = NULL;
 
 	CHECK(first && strstr(first, "a=10.0.0.1 l=24 d=eth0 t=wptrack-0a000001\n"));
 	both = wptrack_move_address("10.0.0.2/8@br-1.5", first);
 	CHECK(both && strstr(both, "d=eth0 ") && strstr(both, "a=10.0.0.2 l=8 d=br-1.5 "));
+	ip6 = wptrack_move_address("FD00:0:0::a/64@eth0", NULL);
+	CHECK(ip6 && strstr(ip6, "a=fd00::a l=64 d=eth0 t=wptrack-fd00000000000000000000000000000a\n"));
+	CHECK(ip6 && strstr(ip6, "ip6 daddr $a drop") && strstr(ip6, "ip address replace $a/$l dev $d nodad"));
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		errno = 0;
 		CHECK(!wptrack_move_address(wrong[i], NULL));

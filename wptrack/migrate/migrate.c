@@ -327,7 +327,8 @@ static int take_address(struct wptrack_migrate_options *opt, const char *name)
 	char *hook = wptrack_move_address(optarg, opt->address_hook);
 
 	if (!hook)
-		return wptrack_cmd_misused(name, "--move-address takes an IPv4 address, as 10.0.0.1/24@eth0");
+		return wptrack_cmd_misused(name, "--move-address takes an address that is no link-local, loopback or "
+						 "multicast one, as 10.0.0.1/24@eth0 or 2001:db8::1/64@eth0");
 	opt->address_hook = hook;
 	return 0;
 }
@@ -435,7 +436,7 @@ static const struct wptrack_option options[] = {
 	{ "remote-wptrack", 'w', "PATH", NULL, "there, instead of the one in its $PATH" },
 	{ "remote-criu", 'r', "PATH", NULL, "the same" },
 	{ "hook", 'k', "COMMAND", NULL, "for the shell of both hosts: moves addresses and the like, by WPTRACK_EVENT" },
-	{ "move-address", 'A', "ADDRESS/LENGTH@DEVICE", NULL, "an IPv4 address that goes along" },
+	{ "move-address", 'A', "ADDRESS/LENGTH@DEVICE", NULL, "an address, IPv4 or IPv6, that goes along" },
 	{ "timeout", 't', "S", NULL, "how long it may be stopped for a destination that does not answer (30)" },
 	{ "resume", 'R', NULL, NULL, "PID was left stopped as nobody knows whether it runs there: let it run on here" },
 	{ "discard", 'D', NULL, NULL, "the same: kill it here" },
