@@ -206,7 +206,7 @@ TEST_ENV	= env -u MAKEFLAGS -u MAKELEVEL BUILD=$(abspath $(BUILD)) WPTRACK_KEEPE
 # What a unit test asks for, root has.
 # What takes longest begins first, in shards: on two cores nothing is to go on alone for minutes in the end.
 SHARDED_TESTS	= $(patsubst %,test/criu/%.sh,interrupted sanitizers decisions live)
-LONG_TESTS	= $(patsubst %,test/criu/%.sh,limits migrate-to content preflight migrate races)
+LONG_TESTS	= $(patsubst %,test/criu/%.sh,limits migrate-to content preflight migrate move-guard races)
 # Kernel threads are seen outside of namespaces only.
 ALONE_TESTS	= test/criu/refusals.sh
 CRIU_TESTS	= --shards=4 $(SHARDED_TESTS) --shards=1 $(LONG_TESTS) \

@@ -6,88 +6,9 @@ set -u
 . "$(dirname "$0")/../lib.sh"
 # shellcheck source=../hosts.sh
 . "$(dirname "$0")/../hosts.sh"
+# shellcheck source=../moves.sh
+. "$(dirname "$0")/../moves.sh"
 exec_under_reaper "$@"
-
-# begin PROCESSES OPTION...: a program here, and a host.
-begin() {
-	start_host
-	start_tracked pagekeeper "$1" --mib 24 --rate 500 --working-set 2 "${@:2}"
-}
-
-ends_with() {
-	[ "$RC" = "$1" ] || die "ended with $RC, not with $1: $(tail -n 3 "$T/err" | tr '\n' ' ')"
-}
-
-says() {
-	grep -qF -- "$1" "$T/err" "$T/out" || die "does not say \"$1\": $(tail -n 3 "$T/err" | tr '\n' ' ')"
-}
-
-runs() {
-	local pid
-
-	for pid; do
-		grep -q '^State:[[:space:]]*[RSD]' "/proc/$pid/status" || return 1
-		grep -q '^TracerPid:[[:space:]]*0$' "/proc/$pid/status" || return 1
-	done
-}
-
-tracked() {
-	"$WPTRACK" status --json | grep -q "\"pid\": $1,"
-}
-
-nothing_lies_here() {
-	[ -z "$(find "$T" -maxdepth 1 -name 'wptrack-migrate.*')" ] || die "images are left here: $(ls "$T")"
-	[ ! -e "$WPTRACK_RUN_DIR.migrate-$PID" ] || die "a guard is left here"
-}
-
-# is_here: it runs on here, and nothing of it is left there.
-is_here() {
-	local pid
-
-	# shellcheck disable=SC2046 # numbers
-	wait_for 10 runs $(session_pids "$PID") || die "it does not run here: $(grep -h -e State -e Tracer "/proc/$PID/status")"
-	for pid in $(session_pids "$PID"); do
-		! tracked "$pid" || die "process $pid is tracked"
-	done
-	wait_for 10 nobody_there || die "something is left there: $(pids_there)"
-	# Whoever asks later is told that it was ended.
-	[ -n "${MESS:-}" ] || [ ! -e "$T/there/images" ] || [ "$(ls "$T/there/images")" = aborted ] ||
-		die "images are left there: $(ls "$T/there/images")"
-	nothing_lies_here
-	verify_program "here"
-	write_pages 300
-	verify_program "here, after more writes"
-	quit_program
-}
-
-nobody_there() {
-	[ -z "$(pids_there)" ]
-}
-
-program_there() {
-	local pid
-
-	for pid in $(pids_there); do
-		[[ $(cat "/proc/$pid/comm" 2>/dev/null) != pagekeeper* ]] || echo "$pid"
-	done
-}
-
-# is_there: it runs there, all of it, and nothing of it is left here.
-is_there() {
-	local pids
-
-	wait_for 10 session_is_gone "$PID" || die "it is still here"
-	pids=$(program_there)
-	[ "$(wc -w <<<"$pids")" = "$PROCESSES" ] || die "there are $(wc -w <<<"$pids") processes there"
-	# shellcheck disable=SC2086 # numbers
-	wait_for 10 runs $pids || die "it does not run there"
-	nothing_lies_here
-	verify_program "there"
-	write_pages 300
-	verify_program "there, after more writes"
-	ctl quit || die "control file"
-	wait_for 10 nobody_there || die "it does not end"
-}
 
 # ---------------------------------------------------------------- behaviours
 
@@ -188,16 +109,6 @@ KILL_RECEIVER='pkill -KILL -f "^[^ ]*wptrack receive"'
 KILL_CRIU='pkill -KILL -x criu'
 STOP_RECEIVER='pkill -STOP -f "^[^ ]*wptrack receive [^-]"'
 
-source_signal() {
-	pkill "-$1" -f "^[^ ]*wptrack migrate" || die "no wptrack migrate is there"
-}
-
-# The connection, and with FOR_EVER any other.
-cut() {
-	[ -z "${FOR_EVER:-}" ] || touch "$T/cut"
-	pkill -KILL -f "^$T/wire" || die "no connection is there"
-}
-
 # stays EVENT COMMAND [OPTION...]: done on the host at that event; the program runs on here.
 stays() {
 	begin 2 --children 1
@@ -297,50 +208,15 @@ cut_off_in_a_round() {
 	is_here
 }
 
-# in_doubt COMMAND: nobody hears whether it runs, and the user does not wait any longer.
-in_doubt() {
-	begin 2 --children 1
-	wait_here run
-	start_move
-	at_that_time "$@"
-	wait_for 20 grep -q "asking again" "$T/err" || die "it does not ask"
-	[ "$(wptrack_of_doubt --resume)" = 1 ] || die "decided while it is asked"
-	source_signal INT
-	the_end
-	ends_with 4
-	says "nobody knows whether process $PID runs at host:$T/there/images: it stays stopped here"
-	for pid in $(session_pids "$PID"); do
-		! runs "$pid" || die "process $pid runs here"
-	done
-	rm "$T/cut"
-}
-
-wptrack_of_doubt() {
-	"$WPTRACK" migrate "$1" "$PID" 2>>"$T/doubt"
-	echo $?
-}
-
-cut_for_ever() {
-	FOR_EVER=1 cut
-}
-
-cut_for_ever_and_dead() {
-	FOR_EVER=1 cut
-	on_host pkill -KILL -f "wptrack receive"
-}
-
 in_doubt_and_it_runs_there() {
 	in_doubt cut_for_ever
-	[ "$(wptrack_of_doubt --discard)" = 0 ] || die "it cannot be discarded: $(cat "$T/doubt")"
-	rm -r "$T"/wptrack-migrate.*
-	is_there
+	is_discarded
 }
 
 in_doubt_and_it_does_not_run_there() {
 	in_doubt cut_for_ever_and_dead
 	on_host "$WPTRACK" receive --abort "$T/there/images" >"$T/abort" || die "not given up there: $(cat "$T/abort")"
-	[ "$(wptrack_of_doubt --resume)" = 0 ] || die "it cannot be resumed: $(cat "$T/doubt")"
-	rm -r "$T"/wptrack-migrate.*
+	is_resumed
 	MESS=1 is_here
 }
 
@@ -400,9 +276,7 @@ source_killed_before_it_runs() {
 	for pid in $(session_pids "$PID"); do
 		! runs "$pid" || die "process $pid runs here"
 	done
-	[ "$(wptrack_of_doubt --discard)" = 0 ] || die "it cannot be discarded: $(cat "$T/doubt")"
-	rm -r "$T"/wptrack-migrate.*
-	is_there
+	is_discarded
 }
 
 # Its processes run on here from then on.

@@ -10,6 +10,8 @@ fi
 . "$(dirname "$0")/../lib.sh"
 # shellcheck source=../hosts.sh
 . "$(dirname "$0")/../hosts.sh"
+# shellcheck source=../moves.sh
+. "$(dirname "$0")/../moves.sh"
 exec_under_reaper "$@"
 ip link set lo up || exit 2
 
@@ -155,6 +157,28 @@ early_ipv6() {
 	early 6 "$IP6"
 }
 
+# guard_killed FAMILY ADDRESS: and criu lets go of the connections here.
+guard_killed() {
+	connected "$1" 40 "$2"
+	# The host itself has one, so that there is a way to the clients when that of the program is gone.
+	echo 1 >/proc/sys/net/ipv4/conf/eth/promote_secondaries
+	ip address add 10.77.0.2/24 dev eth
+	[ "$1" = 4 ] || ip address add fd00:77::2/64 dev eth nodad
+	wait_here run
+	start_move "--move-address=$2@eth" -- --tcp-established
+	at_that_time kill_guard
+	the_end
+	has_moved "$2"
+}
+
+guard_killed_ipv4() {
+	guard_killed 4 "$IP4"
+}
+
+guard_killed_ipv6() {
+	guard_killed 6 "$IP6"
+}
+
 # failed EVENT FAMILY ADDRESS: there, at that event. The server goes on here, and the clients see nothing of it.
 failed() {
 	connected "$2" 40 "$3"
@@ -210,5 +234,7 @@ run_test ipv6_connections_stay_when_they_are_not_restored not_restored_ipv6
 run_test ipv6_connections_stay_when_the_program_does_not_run not_run_ipv6
 run_test packets_that_come_before_the_program_are_not_answered early_ipv4
 run_test ipv6_packets_that_come_before_the_program_are_not_answered early_ipv6
+run_test connections_move_though_the_guard_is_killed guard_killed_ipv4
+run_test ipv6_connections_move_though_the_guard_is_killed guard_killed_ipv6
 run_test what_is_no_address_is_refused wrong_addresses
 finish

@@ -16,6 +16,8 @@
  *	look	files of /proc that are opened, and pidfds
  *	any	look, keeper, track and mem together: all that a live round asks about a program
  *	nft	commands for nftables
+ *	signal	kill()
+ *	word	send()
  *
  * ACTION is kill (SIGKILL to itself before the call), keeper (SIGKILL to the
  * keeper before it), target (SIGKILL to INJECT_PID before it), short (half of
@@ -263,6 +265,18 @@ ssize_t recvmsg(int sk, struct msghdr *msg, int flags)
 	if (is_message(msg))
 		INJECTED("keeper", "recvmsg", REAL(recvmsg)(sk, msg, flags));
 	return REAL(recvmsg)(sk, msg, flags);
+}
+
+int kill(pid_t pid, int sig)
+{
+	INJECTED("signal", "kill", REAL(kill)(pid, sig));
+	return REAL(kill)(pid, sig);
+}
+
+ssize_t send(int sk, const void *buf, size_t len, int flags)
+{
+	INJECTED("word", "send", REAL(send)(sk, buf, len, flags));
+	return REAL(send)(sk, buf, len, flags);
 }
 
 static bool collects(const struct pm_scan_arg *arg)

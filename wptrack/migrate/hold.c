@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "doubt.h"
 #include "hold.h"
 #include "hook.h"
 #include "lib/cleanup.h"
@@ -30,6 +31,7 @@
 #define CONTROLLER "controller"
 #define DONE	   "done"
 #define BUSY	   "busy"
+#define UNRECORDED "unrecorded"
 
 #define WORD_MAX    64
 #define BACKLOG	    8
@@ -199,6 +201,8 @@ static int tell(int sock, const char *word)
 		err = receive_soon(sock, answer);
 	if (err)
 		return err;
+	if (!strcmp(answer, UNRECORDED))
+		return -EIO;
 	return strcmp(answer, DONE) ? -EBUSY : 0;
 }
 
@@ -214,6 +218,16 @@ int wptrack_hold_tell_at(const char *path, const char *word)
 	if (sock < 0)
 		return sock == -ECONNREFUSED ? -ENOENT : sock;
 	return tell(sock, word);
+}
+
+void wptrack_hold_forget(const char *path)
+{
+	const int sock = open_socket(path, false);
+
+	if (sock == -ECONNREFUSED)
+		unlink(path);
+	else if (sock >= 0)
+		close(sock);
 }
 
 /* ---------------------------------------------------------------- the script */
@@ -233,6 +247,7 @@ static void signal_tree(const struct wptrack_tree *tree, int sig)
 }
 
 struct guard {
+	const char *path; /* of its socket */
 	pid_t criu;
 	bool at_source;
 	bool sure;
@@ -246,6 +261,31 @@ static bool is_held_by_criu(const struct guard *guard)
 	return getppid() == guard->criu && wptrack_proc_tracer(root_pid()) == guard->criu;
 }
 
+/* Whoever listens at the other end. Return: 0 when nobody is known to. */
+static pid_t peer_of(int sock)
+{
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) ? 0 : peer.pid;
+}
+
+/* Return: -EAGAIN: the processes stay stopped whatever happens; or why they do not. */
+static int be_sure(struct guard *guard)
+{
+	const pid_t controller = guard->controller < 0 ? 0 : peer_of(guard->controller);
+	int err;
+
+	/* Before the first signal: from then on, somebody has to know of it, also when we do not any more. */
+	err = wptrack_doubt_write(guard->path, controller, &guard->tree, &guard->ran, getenv(ENV_HOOK));
+	if (err)
+		return -EIO;
+	signal_tree(&guard->ran, SIGSTOP);
+	guard->sure = true;
+	/* They may have run when the signal came, if criu had gone before. */
+	return is_held_by_criu(guard) ? -EAGAIN : -ESRCH;
+}
+
 /* Return: the exit status that a word means, or below 0: it goes on holding. */
 static int take_word(struct guard *guard, const char *word)
 {
@@ -254,12 +294,8 @@ static int take_word(struct guard *guard, const char *word)
 			return 0;
 		return strcmp(word, WPTRACK_HOLD_ABORT) ? -EPROTO : 1;
 	}
-	if (!strcmp(word, WPTRACK_HOLD_SURE)) {
-		signal_tree(&guard->ran, SIGSTOP);
-		guard->sure = true;
-		/* They may have run when the signal came, if criu had gone before. */
-		return is_held_by_criu(guard) ? -EAGAIN : -ESRCH;
-	}
+	if (!strcmp(word, WPTRACK_HOLD_SURE))
+		return be_sure(guard);
 	if (!strcmp(word, WPTRACK_HOLD_DISCARD)) {
 		/* criu does that, if it is there. */
 		if (!is_held_by_criu(guard))
@@ -273,6 +309,14 @@ static int take_word(struct guard *guard, const char *word)
 	return 1;
 }
 
+/* What is said to a word of which take_word() says @status. */
+static const char *answer_to(int status)
+{
+	if (status >= 0 || status == -EAGAIN)
+		return DONE;
+	return status == -EIO ? UNRECORDED : "?";
+}
+
 static int hear(struct guard *guard, int sock)
 {
 	char word[WORD_MAX];
@@ -281,7 +325,7 @@ static int hear(struct guard *guard, int sock)
 	if (receive_word(sock, word))
 		return -ECONNRESET;
 	status = take_word(guard, word);
-	send_word(sock, status == -EPROTO || status == -ESRCH ? "?" : DONE);
+	send_word(sock, answer_to(status));
 	return status;
 }
 
@@ -416,6 +460,7 @@ static int be_guard(const char *event, int controller)
 	signal(SIGPIPE, SIG_IGN);
 	wptrack_tree_read(root_pid(), &guard.tree);
 	wptrack_tree_read(root_pid(), &guard.ran);
+	guard.path = path;
 	if (!path || (!guard.at_source && write_held(path, &guard.tree)))
 		return 1;
 	unlink(path);
@@ -423,6 +468,9 @@ static int be_guard(const char *event, int controller)
 	leave_out_the_stopped(&guard.ran);
 	if (guard.listener >= 0 && !send_word(controller, event))
 		status = hold(&guard);
+	/* What is to end has not ended yet. */
+	if (guard.at_source && status == 1)
+		wptrack_doubt_forget(path);
 	unlink(path);
 	wptrack_tree_free(&guard.tree);
 	wptrack_tree_free(&guard.ran);

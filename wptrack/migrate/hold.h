@@ -16,7 +16,8 @@
  *
  * A controller that is gone means RESUME and ABORT, but after SURE: then the guard
  * listens at a socket for another controller. That of a destination always does.
- * With SURE, all processes get a SIGSTOP. They do not run on if criu is killed.
+ * With SURE, all processes get a SIGSTOP. They do not run on if criu is killed, or the guard. That they are to be
+ * stopped is on record before (doubt.h), so a controller does without a guard.
  * A guard that decides without a controller has the user's hook told (hook.h).
  */
 #ifndef WPTRACK_HOLD_H
@@ -75,7 +76,8 @@ const char *wptrack_hold_script(void);
  */
 int wptrack_hold_event(struct wptrack_hold *hold, struct wptrack_hold_event *ret);
 
-/* Tell the guard. Return: 0 when it does so, or -errno: it is gone, or has decided otherwise. */
+/* Tell the guard. Return: 0 when it does so, -EIO when SURE could not be recorded, or -errno: it is gone, or has
+ * decided otherwise. */
 int wptrack_hold_tell(struct wptrack_hold *hold, const char *word);
 
 /**
@@ -85,5 +87,8 @@ int wptrack_hold_tell(struct wptrack_hold *hold, const char *word);
  * Return: 0, -ENOENT when none listens there, -EBUSY when its controller lives, or -errno.
  */
 int wptrack_hold_tell_at(const char *path, const char *word);
+
+/* Remove the socket of a guard that was killed. One that lives keeps its own. */
+void wptrack_hold_forget(const char *path);
 
 #endif

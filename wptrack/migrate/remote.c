@@ -12,6 +12,8 @@
 #include <unistd.h>
 #include <wordexp.h>
 
+#include "doubt.h"
+#include "hook.h"
 #include "lib/cleanup.h"
 #include "lib/wire.h"
 #include "migrate.h"
@@ -264,30 +266,77 @@ int wptrack_remote_round(struct wptrack_remote *remote, const char *dir, unsigne
 
 bool wptrack_remote_is_held(pid_t pid)
 {
+	Wptrack__MigrateDoubt *doubt WPTRACK_CLEANUP(wptrack_doubt_free) = NULL;
 	char guard[PATH_MAX];
 
 	guard_path(pid, guard);
-	return wptrack_hold_tell_at(guard, "") != -ENOENT;
+	return wptrack_hold_tell_at(guard, "") != -ENOENT || wptrack_doubt_read(guard, &doubt) != -ENOENT;
+}
+
+static int still_under_way(const struct wptrack_migrate *m)
+{
+	return wptrack_migrate_cannot("the migration of process %" PRId32 " is still under way", m->opt.pid);
+}
+
+/* Nobody holds it any more: it is stopped by a signal, and on record. */
+static int decide_alone(const struct wptrack_migrate *m, const char *guard, bool resume)
+{
+	Wptrack__MigrateDoubt *doubt WPTRACK_CLEANUP(wptrack_doubt_free) = NULL;
+	const int err = wptrack_doubt_read(guard, &doubt);
+
+	if (err == -ENOENT)
+		return wptrack_migrate_cannot("no migration of process %" PRId32 " is in doubt", m->opt.pid);
+	if (err)
+		return wptrack_migrate_cannot("%s.doubt cannot be used (%s): remove it; if process %" PRId32
+					      " is stopped, kill -CONT or kill -KILL it",
+					      guard, strerror(-err), m->opt.pid);
+	if (wptrack_doubt_has_controller(doubt))
+		return still_under_way(m);
+	/* It was not stopped, or let run since. Then it is not this that keeps it from being two. */
+	if (!resume && wptrack_doubt_runs(doubt))
+		return wptrack_migrate_cannot("process %" PRId32 " runs here: kill it only if it runs there, too",
+					      m->opt.pid);
+	if (resume) {
+		wptrack_hook_run(doubt->hook, WPTRACK_HOOK_RESUMED);
+		wptrack_doubt_resume(doubt);
+	} else {
+		wptrack_doubt_kill(doubt);
+	}
+	return 0;
+}
+
+/* A guard that is told may be killed before criu hears of it. */
+static int decide_by_guard(const struct wptrack_migrate *m, const char *guard, bool resume)
+{
+	const int err = wptrack_hold_tell_at(guard, resume ? WPTRACK_HOLD_RESUME : WPTRACK_HOLD_DISCARD);
+
+	if (err == -ENOENT || err == -ECONNRESET || err == -EPIPE)
+		return decide_alone(m, guard, resume);
+	if (err == -EBUSY)
+		return still_under_way(m);
+	return err ? wptrack_migrate_cannot("%s: %s", guard, strerror(-err)) : 0;
 }
 
 int wptrack_remote_decide(struct wptrack_migrate *m, bool resume)
 {
+	Wptrack__MigrateDoubt *doubt WPTRACK_CLEANUP(wptrack_doubt_free) = NULL;
 	char guard[PATH_MAX];
 	int err;
 
 	guard_path(m->opt.pid, guard);
-	err = wptrack_hold_tell_at(guard, resume ? WPTRACK_HOLD_RESUME : WPTRACK_HOLD_DISCARD);
-	if (err == -ENOENT)
-		return wptrack_migrate_cannot("no migration of process %" PRId32 " is in doubt", m->opt.pid);
-	if (err == -EBUSY)
-		return wptrack_migrate_cannot("the migration of process %" PRId32 " is still under way", m->opt.pid);
+	err = decide_by_guard(m, guard, resume);
 	if (err)
-		return wptrack_migrate_cannot("%s: %s", guard, strerror(-err));
+		return err;
 	/* The guard's socket goes with it. */
-	for (int ms = 0; ms < DECIDED_MS && (!access(guard, F_OK) || (!resume && !wptrack_migrate_is_gone(m)));
+	for (int ms = 0; ms < DECIDED_MS &&
+			 (wptrack_hold_tell_at(guard, "") != -ENOENT || (!resume && !wptrack_migrate_is_gone(m)));
 	     ms += POLL_MS)
 		poll(NULL, 0, POLL_MS);
+	if (!resume && !wptrack_doubt_read(guard, &doubt))
+		wptrack_doubt_kill(doubt);
 	if (!resume && !wptrack_migrate_is_gone(m))
 		return wptrack_migrate_cannot("process %" PRId32 " is still there: kill it", m->opt.pid);
+	wptrack_doubt_forget(guard);
+	wptrack_hold_forget(guard);
 	return 0;
 }

@@ -34,7 +34,6 @@ struct wptrack_remote {
 	char guard[PATH_MAX]; /* of the socket where the guard can be told by others */
 	pthread_t thread;     /* talks to both while criu has the program stopped */
 	atomic_bool criu_ended;
-	bool sure;		      /* the program has been told to stop, by a signal */
 	enum wptrack_migrate_end end; /* GOES_ON: criu has not come so far */
 	char why[WPTRACK_MIGRATE_WHY_LEN];
 	uint64_t stop_us;	    /* by our clock: criu was about to stop the program */

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "doubt.h"
 #include "hook.h"
 #include "lib/cleanup.h"
 #include "lib/clock.h"
@@ -52,17 +53,12 @@ static bool stop_sending(void *arg)
 	       wptrack_now_us() - remote->stop_us > (uint64_t)remote->m->opt.remote.timeout_ms * 1000;
 }
 
-static void signal_task(const struct wptrack_task *task, int sig)
-{
-	if (wptrack_proc_is_still(task->pid, task->start_time))
-		kill(task->pid, sig);
-}
-
 /* ---------------------------------------------------------------- back */
 
 /* Nothing is known to run at the destination: the program goes on here. */
 static enum wptrack_migrate_end go_on_here(struct wptrack_remote *remote, const char *why)
 {
+	Wptrack__MigrateDoubt *doubt WPTRACK_CLEANUP(wptrack_doubt_free) = NULL;
 	enum wptrack_migrate_end end = WPTRACK_MIGRATE_FAILED;
 	int err;
 
@@ -73,9 +69,9 @@ static enum wptrack_migrate_end go_on_here(struct wptrack_remote *remote, const 
 		end_with(remote, end, "%s", why);
 	wptrack_hook_run(remote->m->opt.remote.hook, WPTRACK_HOOK_RESUMED);
 	err = wptrack_hold_tell(&remote->hold, WPTRACK_HOLD_RESUME);
-	/* A guard that is gone has let it run, but for the signal that it had sent. */
-	for (size_t i = 0; err && remote->sure && !remote->m->was_stopped && i < remote->nr_tasks; i++)
-		signal_task(&remote->tasks[i], SIGCONT);
+	/* A guard that is gone has let it run, but for the signal that it may have sent. */
+	if (err && !wptrack_doubt_read(remote->guard, &doubt))
+		wptrack_doubt_resume(doubt);
 	return end;
 }
 
@@ -165,9 +161,12 @@ static enum wptrack_migrate_end let_run_there(struct wptrack_remote *remote)
 
 	if (err) {
 		give_up(remote, -ECANCELED);
+		if (err == -EIO)
+			return end_with(remote, WPTRACK_MIGRATE_FAILED,
+					"it cannot be recorded that the program is stopped: is there room beside %s?",
+					remote->guard);
 		return end_with(remote, WPTRACK_MIGRATE_FAILED, "criu was killed while it held the program");
 	}
-	remote->sure = true;
 	/* From here on the program runs there, or it is known that it does not. */
 	remote->peer.stop = NULL;
 	err = wptrack_peer_send(&remote->peer, &go);
@@ -270,7 +269,8 @@ int wptrack_remote_dump_begin(struct wptrack_remote *remote)
 static void see_to_its_end(const struct wptrack_remote *remote)
 {
 	for (size_t i = 0; i < remote->nr_tasks; i++)
-		signal_task(&remote->tasks[i], SIGKILL);
+		if (wptrack_proc_is_still(remote->tasks[i].pid, remote->tasks[i].start_time))
+			kill(remote->tasks[i].pid, SIGKILL);
 }
 
 void wptrack_remote_dump_end(struct wptrack_remote *remote)
@@ -286,6 +286,11 @@ void wptrack_remote_dump_end(struct wptrack_remote *remote)
 	} while (pthread_timedjoin_np(remote->thread, NULL, &until));
 	if (remote->end == WPTRACK_MIGRATE_MOVED)
 		see_to_its_end(remote);
+	/* Whoever has been killed in between. */
+	if (remote->end != WPTRACK_MIGRATE_IN_DOUBT) {
+		wptrack_doubt_forget(remote->guard);
+		wptrack_hold_forget(remote->guard);
+	}
 	/* Without us, the guard is on its own. */
 	wptrack_hold_close(&remote->hold);
 }
