@@ -33,7 +33,7 @@ start_host() {
 	# What the restore is given besides.
 	: >"$T/there.conf"
 	# Programs that are in the way of others there.
-	mkdir "$T/bin"
+	mkdir -p "$T/bin"
 	mkdir "$T/there"
 }
 
@@ -164,7 +164,7 @@ join() {
 start_clients() {
 	outside /usr/bin/python3 "$TEST_DIR/criu/stream-clients.py" "${3:-$ADDRESS}" "$1" "$2" "$T/stop" >"$T/clients.log" 2>&1 &
 	CLIENTS=$!
-	wait_for 20 grep -q ready "$T/clients.log" || die "no clients: $(tail -n 2 "$T/clients.log")"
+	wait_for 20 grep -qs ready "$T/clients.log" || die "no clients: $(tail -n 2 "$T/clients.log")"
 }
 
 clients_go_on() {

@@ -42,13 +42,13 @@ connect() {
 	nft flush ruleset
 	clients
 	start_program /usr/bin/python3 "$TEST_DIR/criu/echo-server.py" "$PORT" 6 "${@:2}"
-	wait_for 20 grep -q ready "$T/program.log" || die "no server: $(tail -n 2 "$T/program.log")"
+	wait_for 20 grep -qs ready "$T/program.log" || die "no server: $(tail -n 2 "$T/program.log")"
 	mkfifo "$T/ask" || die "mkfifo"
 	/usr/bin/python3 "$T/clients.py" "$PORT" "$1" <"$T/ask" >"$T/clients.log" 2>&1 &
 	CLIENTS=$!
 	exec 9>"$T/ask"
 	ANSWERS=0
-	wait_for 20 grep -q ready "$T/clients.log" || die "no clients: $(tail -n 2 "$T/clients.log")"
+	wait_for 20 grep -qs ready "$T/clients.log" || die "no clients: $(tail -n 2 "$T/clients.log")"
 	goes_on
 }
 
