@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""echo-server.py PORT FAMILY [FILE]: sends back what it gets, on each connection. FAMILY is 4, or 6: IPv6 and, in it, IPv4.
+"""echo_server.py PORT FAMILY [FILE]: sends back what it gets, on each connection. FAMILY is 4, or 6: IPv6 and, in it, IPv4.
 It says "ready" when it listens. FILE is locked for as long as it runs."""
 import fcntl
 import select
@@ -14,11 +14,8 @@ def listen(port, family):
     return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=500)
 
 
-def main():
-    listener = listen(int(sys.argv[1]), sys.argv[2])
-    if len(sys.argv) > 3:
-        locked = open(sys.argv[3], "w")
-        fcntl.flock(locked, fcntl.LOCK_EX)
+def serve(listener, got=lambda data: None):
+    """For ever. got is told of all that has come and been sent back."""
     poll, peers = select.epoll(), {}
     poll.register(listener.fileno(), select.EPOLLIN)
     print("ready", flush=True)
@@ -32,9 +29,19 @@ def main():
             data = peers[fd].recv(4096)
             if data:
                 peers[fd].sendall(data)
+                got(data)
             else:
                 poll.unregister(fd)
                 peers.pop(fd).close()
 
 
-main()
+def main():
+    listener = listen(int(sys.argv[1]), sys.argv[2])
+    if len(sys.argv) > 3:
+        locked = open(sys.argv[3], "w")
+        fcntl.flock(locked, fcntl.LOCK_EX)
+    serve(listener)
+
+
+if __name__ == "__main__":
+    main()

@@ -108,10 +108,16 @@ in_doubt() {
 	the_end
 	ends_with 4
 	says "nobody knows whether process $PID runs at host:$T/there/images: it stays stopped here"
+	stays_stopped
+	rm "$T/cut"
+}
+
+stays_stopped() {
+	local pid
+
 	for pid in $(session_pids "$PID"); do
 		! runs "$pid" || die "process $pid runs here"
 	done
-	rm "$T/cut"
 }
 
 wptrack_of_doubt() {
@@ -132,6 +138,13 @@ is_discarded() {
 	[ "$(wptrack_of_doubt --discard)" = 0 ] || die "it cannot be discarded: $(cat "$T/doubt")"
 	rm -r "$T"/wptrack-migrate.*
 	is_there
+}
+
+# runs_there_undecided: whoever was to see to its end here has been killed.
+runs_there_undecided() {
+	wait_for 20 test -e "$T/there/images/running" || die "it does not run there"
+	stays_stopped
+	is_discarded
 }
 
 is_resumed() {

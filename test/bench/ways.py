@@ -51,19 +51,32 @@ def tell_case(case, way):
         raise BenchError(f"{case}: {way}: {err}") from err
 
 
-class Restorer:
+class Child:
+    """A process that ends with its turn, or with the benchmark."""
+
+    def __init__(self, bench, argv, **streams):
+        self.bench = bench
+        self.child = subprocess.Popen(argv, **streams)
+        bench.programs.append(self)
+
+    def end(self):
+        self.child.kill()
+        self.child.wait()
+        self.bench.programs.remove(self)
+
+
+class Restorer(Child):
     """A criu that restores at a host, and ends with what it has restored. With rounds it reads these first, each when it is
     given."""
 
     def __init__(self, host, criu, directory, options, in_rounds=False):
         self.answers = os.path.join(directory, f"answers-{host.init}")
         self.log = f"restore-{host.init}.log"
-        self.directory, self.bench, self.given = directory, host.bench, 0
+        self.directory, self.given = directory, 0
         argv = [*host.enter, criu, "restore", "-D", directory, "-v1", "-o", self.log, *options]
         argv += ["--pre-restore"] if in_rounds else []
         with open(self.answers, "wb") as out, open(os.devnull, "rb") as null:
-            self.child = subprocess.Popen(argv, stdin=subprocess.PIPE if in_rounds else null, stdout=out, stderr=out)
-        self.bench.programs.append(self)
+            super().__init__(host.bench, argv, stdin=subprocess.PIPE if in_rounds else null, stdout=out, stderr=out)
 
     def read_answers(self):
         with open(self.answers, encoding="utf-8") as answers:
@@ -93,27 +106,15 @@ class Restorer:
         if self.child.poll() is not None:
             raise BenchError(f"criu restore: status {self.child.returncode}: {self.last_words()}")
 
-    def end(self):
-        self.child.kill()
-        self.child.wait()
-        self.bench.programs.remove(self)
 
-
-class LazyPages:
+class LazyPages(Child):
     """Who has the pages that a lazily restored program asks for."""
 
     def __init__(self, host, criu, directory):
         socket = os.path.join(directory, "lazy-pages.socket")
-        self.bench = host.bench
-        self.child = subprocess.Popen([*host.enter, criu, "lazy-pages", "-D", directory, "-v1", "-o", "lazy-pages.log"],
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.bench.programs.append(self)
+        super().__init__(host.bench, [*host.enter, criu, "lazy-pages", "-D", directory, "-v1", "-o", "lazy-pages.log"],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(lambda: os.path.exists(socket), "lazy-pages does not listen")
-
-    def end(self):
-        self.child.kill()
-        self.child.wait()
-        self.bench.programs.remove(self)
 
 
 class Source:

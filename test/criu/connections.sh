@@ -41,7 +41,7 @@ connect() {
 	# What a failure has left is not the next one's.
 	nft flush ruleset
 	clients
-	start_program /usr/bin/python3 "$TEST_DIR/criu/echo-server.py" "$PORT" 6 "${@:2}"
+	start_program /usr/bin/python3 "$TEST_DIR/echo_server.py" "$PORT" 6 "${@:2}"
 	wait_for 20 grep -qs ready "$T/program.log" || die "no server: $(tail -n 2 "$T/program.log")"
 	mkfifo "$T/ask" || die "mkfifo"
 	/usr/bin/python3 "$T/clients.py" "$PORT" "$1" <"$T/ask" >"$T/clients.log" 2>&1 &

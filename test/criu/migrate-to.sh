@@ -272,11 +272,7 @@ source_killed_when_it_is_held() {
 
 source_killed_before_it_runs() {
 	source_killed_at run
-	wait_for 20 test -e "$T/there/images/running" || die "it does not run there"
-	for pid in $(session_pids "$PID"); do
-		! runs "$pid" || die "process $pid runs here"
-	done
-	is_discarded
+	runs_there_undecided
 }
 
 # Its processes run on here from then on.

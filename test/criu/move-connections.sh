@@ -28,7 +28,7 @@ connected() {
 	nft flush ruleset
 	start_host
 	network
-	start_program /usr/bin/python3 "$TEST_DIR/criu/echo-server.py" "$PORT" "$1"
+	start_program /usr/bin/python3 "$TEST_DIR/echo_server.py" "$PORT" "$1"
 	wait_for 20 grep -q ready "$T/program.log" || die "no server: $(tail -n 2 "$T/program.log")"
 	hosts=$(printf '%s,' "${@:3}" | sed 's|/[0-9]*,|,|g')
 	start_clients "$PORT" "$2" "${hosts%,}"

@@ -77,11 +77,7 @@ source_and_guard_killed() {
 	at_that_time kill_source_and_guard
 	the_end
 	ends_with 137
-	wait_for 20 test -e "$T/there/images/running" || die "it does not run there"
-	for pid in $(session_pids "$PID"); do
-		! runs "$pid" || die "process $pid runs here"
-	done
-	is_discarded
+	runs_there_undecided
 }
 
 # There, it has not said yet that the program runs.
