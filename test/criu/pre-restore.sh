@@ -149,9 +149,17 @@ pss() {
 	echo "$sum"
 }
 
+# waiting_pss: what the memory takes that the restore has while it waits, in KiB. Its holder is the child of criu.
+waiting_pss() {
+	local criu holder
+
+	criu=$(pgrep -P "$WAITING") && holder=$(pgrep -P "$criu") || die "nobody waits"
+	rollup "$holder" Pss
+}
+
 # family PROCESSES: each has pages in common with others, and pages of its own.
 family() {
-	local pss
+	local pss waiting
 
 	start_tracked family "$1" --processes "$1"
 	prepare
@@ -160,6 +168,8 @@ family() {
 	held_round --pre-dump-mode live
 	ctl step || die "a step failed"
 	pss=$(pss)
+	waiting=$(waiting_pss)
+	[ "$waiting" -le $((pss + pss / 10 + 16384)) ] || die "the processes take $pss KiB, and the restore that waits $waiting KiB"
 	last_dump
 	restored
 	# All that was in the second round, which is 18 MiB of each

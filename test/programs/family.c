@@ -2,9 +2,9 @@
 /*
  * family --control FILE [--processes N]: a tree of processes, each of which has
  * children of its own while there are some to be had. All have three blocks: one
- * that is common and is not written again, one that each has inherited and then
- * written anew, and one of its own that grows. A step writes some pages of the
- * last two.
+ * that is common at first, one that each has inherited and then written anew, and
+ * one of its own that grows. A step writes some pages of each, of the first one
+ * others in each process.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,12 +12,13 @@
 
 #include "steps.h"
 
-#define PAGE	  4096ull
-#define COMMON	  2048u
-#define REWRITTEN 2048u
-#define OWN	  512u
-#define OWN_MAX	  1024u
-#define PER_STEP  24u
+#define PAGE		4096ull
+#define COMMON		2048u
+#define REWRITTEN	2048u
+#define OWN		512u
+#define OWN_MAX		1024u
+#define PER_STEP	24u
+#define PER_STEP_COMMON 8u
 
 struct block {
 	uint64_t *at;
@@ -89,6 +90,8 @@ static int step(void)
 	step_nr++;
 	for (unsigned int i = 0; i < PER_STEP; i++)
 		write_page(&rewritten, (step_nr * 131 + i * 61) % REWRITTEN);
+	for (unsigned int i = 0; i < PER_STEP_COMMON; i++)
+		write_page(&common, (step_nr * 97 + slot_nr * 173 + i * 7) % COMMON);
 	if (more > OWN_MAX)
 		return 0;
 	p = mremap(own.at, own.pages * PAGE, more * PAGE, MREMAP_MAYMOVE);
