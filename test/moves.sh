@@ -30,6 +30,10 @@ tracked() {
 	"$WPTRACK" status --json | grep -q "\"pid\": $1,"
 }
 
+untracked() {
+	! tracked "$1"
+}
+
 nothing_lies_here() {
 	[ -z "$(find "$T" -maxdepth 1 -name 'wptrack-migrate.*')" ] || die "images are left here: $(ls "$T")"
 	! compgen -G "$WPTRACK_RUN_DIR.migrate-$PID*" >/dev/null || die "a guard or its record is left here"
@@ -42,7 +46,8 @@ is_here() {
 	# shellcheck disable=SC2046 # numbers
 	wait_for 10 runs $(session_pids "$PID") || die "it does not run here: $(grep -h -e State -e Tracer "/proc/$PID/status")"
 	for pid in $(session_pids "$PID"); do
-		! tracked "$pid" || die "process $pid is tracked"
+		# It runs first, and is released then.
+		wait_for 10 untracked "$pid" || die "process $pid is tracked"
 	done
 	wait_for 10 nobody_there || die "something is left there: $(pids_there)"
 	# Whoever asks later is told that it was ended.
