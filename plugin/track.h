@@ -19,6 +19,7 @@
 #include "lib/session.h"
 #include "lib/wire.h"
 
+struct wptrack_ahead;
 struct wptrack_scan;
 struct cr_mem_track_task;
 struct cr_mem_track_collect;
@@ -32,30 +33,32 @@ struct wptrack_vma {
 	bool unasked;	/* there was nothing to reset in it, so that nobody asked whose it is: nothing may be */
 	bool other;	/* it has become another kind of memory */
 	uint64_t told;	/* all up to here has been collected or forgotten in this round */
+	uint64_t run;	/* the end of a run of small VMAs that it is one of; 0: it is not */
 	uint64_t limit; /* if parts of it are other mappings now: registered up to here, as far as is known */
 };
 
 struct wptrack_target {
 	struct wptrack_task info;
 	enum wptrack_basis basis;
-	bool io_uring; /* it has one open */
-	enum wptrack_pins pins; /* when it was attached */
-	bool live;     /* it runs while it is collected or copied */
-	bool ran;      /* it did while it was collected */
-	bool gone;     /* its memory has been given up meanwhile */
+	bool io_uring;		      /* it has one open */
+	enum wptrack_pins pins;	      /* when it was attached */
+	bool live;		      /* it runs while it is collected or copied */
+	bool ran;		      /* it did while it was collected */
+	bool gone;		      /* its memory has been given up meanwhile */
 	struct wptrack_guests guests; /* when it was attached */
-	bool rivals;   /* another userfaultfd may have registered parts of its memory */
-	uint64_t window; /* how much is looked at in one go while it runs */
+	bool rivals;		      /* another userfaultfd may have registered parts of its memory */
+	uint64_t window;	      /* how much is looked at in one go while it runs */
 	int uffd;
 	int pagemap;
 	struct wptrack_vma *vmas; /* sorted */
 	size_t nr_vmas;
+	struct wptrack_ahead *ahead;
 	uint64_t spent_us; /* in attach and collect, while the task was stopped */
 };
 
 struct wptrack_round {
-	int keeper; /* connection, -1: none */
-	bool track; /* else only the end of tracking is told to the keeper */
+	int keeper;  /* connection, -1: none */
+	bool track;  /* else only the end of tracking is told to the keeper */
 	bool broken; /* something reset may have been lost: the round cannot be a parent */
 	bool has_parent;
 	bool numbered; /* session and generation are known */
@@ -122,6 +125,13 @@ int wptrack_running_register(struct wptrack_target *target, struct wptrack_vma *
 int wptrack_running_check_kinds(struct wptrack_target *target);
 int wptrack_running_collect(struct wptrack_target *target, struct wptrack_vma *vma, struct wptrack_scan *scan);
 int wptrack_running_unarm(struct wptrack_target *target, uint64_t start, uint64_t end);
+
+/*
+ * In ahead.c: collect from a task that is stopped, a run of VMAs at a time. What has been reset is told when it is
+ * asked for, which it has to be: see told.
+ */
+int wptrack_ahead_collect(struct wptrack_target *target, const struct wptrack_vma *vma, struct wptrack_scan *scan,
+			  bool proven);
 
 /* In target.c. tidy: what an interrupted attach has left in a task that is not to be tracked is closed there. */
 int wptrack_target_tidy(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task);

@@ -7,6 +7,7 @@
 #include "criu.h"
 
 #include "lib/controls.h"
+#include "lib/page.h"
 #include "lib/sys_pagemap.h"
 #include "lib/sys_uffd.h"
 #include "track.h"
@@ -19,6 +20,10 @@
  * mappings; the kernel allows 65530 of them by default.
  */
 #define MAX_REGISTERED_VMAS 32768
+
+/* A run: VMAs side by side, of so few pages each that a call costs more than a look at them all */
+#define RUN_VMA_PAGES 64
+#define RUN_VMAS_MAX  512
 
 static enum wptrack_refusal refusal_of_kind(enum cr_mem_track_kind kind)
 {
@@ -63,13 +68,9 @@ static void break_round(struct wptrack_round *round, struct wptrack_target *targ
  * stem from an attach that ended in between. What may be registered with its
  * marks in place breaks the round: the next one is not incremental then.
  */
-static int register_vma(struct wptrack_round *round, struct wptrack_target *target, struct wptrack_vma *vma)
+static int register_vma(struct wptrack_round *round, struct wptrack_target *target, struct wptrack_vma *vma, int armed)
 {
-	int armed, err;
-
-	armed = wptrack_pagemap_is_armable(target->pagemap, vma->start);
-	if (armed < 0)
-		return armed;
+	int err;
 
 	err = wptrack_uffd_register(target->uffd, vma->start, vma->end);
 	if (err) {
@@ -89,6 +90,13 @@ static int register_vma(struct wptrack_round *round, struct wptrack_target *targ
 
 	vma->armed = armed;
 	return 0;
+}
+
+static int ask_and_register(struct wptrack_round *round, struct wptrack_target *target, struct wptrack_vma *vma)
+{
+	const int armed = wptrack_pagemap_is_armable(target->pagemap, vma->start);
+
+	return armed < 0 ? armed : register_vma(round, target, vma, armed);
 }
 
 /* What is not told of in this round must not look as if it had been: it may have been in an earlier one. */
@@ -121,8 +129,17 @@ static bool may_have_marks(const struct wptrack_target *target, const struct cr_
 	return cr_vma->kind == CR_MEM_TRACK_ANON ? armable != 0 : armable > 0;
 }
 
+static void add_vma(struct wptrack_target *target, struct cr_mem_track_vma *cr_vma)
+{
+	target->nr_vmas++;
+	target->info.vmas_registered++;
+	target->info.registered_bytes += cr_vma->end - cr_vma->start;
+	cr_vma->tracked = true;
+}
+
+/* @armed: -1 asks for it */
 static void consider_vma(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_vma *cr_vma,
-			 bool running)
+			 bool running, int armed)
 {
 	struct wptrack_vma *vma = &target->vmas[target->nr_vmas];
 	enum wptrack_refusal refusal;
@@ -134,12 +151,14 @@ static void consider_vma(struct wptrack_round *round, struct wptrack_target *tar
 		refusal = WPTRACK_REFUSED_LIMIT;
 	} else {
 		*vma = (struct wptrack_vma){ .start = cr_vma->start, .end = cr_vma->end, .told = cr_vma->start };
-		err = running ? wptrack_running_register(target, vma) : register_vma(round, target, vma);
+		if (running)
+			err = wptrack_running_register(target, vma);
+		else if (armed < 0)
+			err = ask_and_register(round, target, vma);
+		else
+			err = register_vma(round, target, vma, armed);
 		if (!err) {
-			target->nr_vmas++;
-			target->info.vmas_registered++;
-			target->info.registered_bytes += vma->end - vma->start;
-			cr_vma->tracked = true;
+			add_vma(target, cr_vma);
 			return;
 		}
 		pr_debug("%d: %" PRIx64 "-%" PRIx64 " is not tracked: %s\n", target->info.pid, vma->start, vma->end,
@@ -150,6 +169,60 @@ static void consider_vma(struct wptrack_round *round, struct wptrack_target *tar
 	target->info.vmas_refused[refusal]++;
 	if (refusal != WPTRACK_REFUSED_BUSY && may_have_marks(target, cr_vma))
 		leave_out(round, target, cr_vma->start, cr_vma->end);
+}
+
+/* How many VMAs make a run, from @vmas on. */
+static unsigned int length_of_run(const struct cr_mem_track_vma *vmas, unsigned int nr)
+{
+	const uint64_t max_bytes = RUN_VMA_PAGES * wptrack_page_bytes();
+	unsigned int i;
+
+	for (i = 0; i < nr && i < RUN_VMAS_MAX; i++)
+		if (vmas[i].kind != CR_MEM_TRACK_ANON || vmas[i].end - vmas[i].start > max_bytes ||
+		    (i && vmas[i].start != vmas[i - 1].end))
+			break;
+	return i;
+}
+
+/*
+ * Take VMAs that are a run, as one: up to @nr of them, those that are armed like the first. If the kernel does not take
+ * them all, each is asked for by itself. Whether it was armed before is known then, as it may look so since. Return:
+ * how many have been considered.
+ */
+static unsigned int consider_run(struct wptrack_round *round, struct wptrack_target *target,
+				 struct cr_mem_track_vma *cr_vmas, unsigned int nr)
+{
+	struct wptrack_vma whole = { .start = cr_vmas[0].start, .end = cr_vmas[nr - 1].end };
+	const int armed = wptrack_pagemap_is_armable(target->pagemap, whole.start);
+	uint64_t other;
+	unsigned int i;
+	int err;
+
+	err = armed < 0 ? armed : wptrack_pagemap_find(target->pagemap, whole.start, whole.end, !armed, &other);
+	if (err && err != -ENOENT) {
+		consider_vma(round, target, &cr_vmas[0], false, armed < 0 ? -1 : armed);
+		return 1;
+	}
+	while (!err && nr > 1 && cr_vmas[nr - 1].end > other)
+		nr--;
+	whole.end = cr_vmas[nr - 1].end;
+
+	if (nr == 1 || register_vma(round, target, &whole, armed)) {
+		for (i = 0; i < nr; i++)
+			consider_vma(round, target, &cr_vmas[i], false, armed);
+		return nr;
+	}
+	for (i = 0; i < nr; i++) {
+		target->vmas[target->nr_vmas] = (struct wptrack_vma){
+			.start = cr_vmas[i].start,
+			.end = cr_vmas[i].end,
+			.told = cr_vmas[i].start,
+			.armed = whole.armed,
+			.run = whole.end,
+		};
+		add_vma(target, &cr_vmas[i]);
+	}
+	return nr;
 }
 
 /* What has become something else than memory that we track must not be told of. */
@@ -180,12 +253,23 @@ static void drop_other_kinds(struct wptrack_round *round, struct wptrack_target 
 
 int wptrack_vmas_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
 {
+	const bool runs = wptrack_target_runs(target, task->running);
 	bool fresh = false;
-	unsigned int i;
+	unsigned int i, nr;
 	int err;
 
-	for (i = 0; i < task->nr_vmas; i++)
-		consider_vma(round, target, &task->vmas[i], wptrack_target_runs(target, task->running));
+	for (i = 0; i < task->nr_vmas; i += nr) {
+		nr = MAX_REGISTERED_VMAS - target->nr_vmas;
+		if (nr > task->nr_vmas - i)
+			nr = task->nr_vmas - i;
+		nr = runs ? 0 : length_of_run(&task->vmas[i], nr);
+		if (nr > 1) {
+			nr = consider_run(round, target, &task->vmas[i], nr);
+		} else {
+			nr = 1;
+			consider_vma(round, target, &task->vmas[i], runs, -1);
+		}
+	}
 	for (i = 0; i < target->nr_vmas; i++)
 		fresh |= target->vmas[i].fresh;
 	if (!fresh)
