@@ -197,6 +197,15 @@ stock_restores_chain() {
 	quit_program
 }
 
+# A processor without a name is compared like any other.
+nameless_processor() {
+	local out
+
+	timeout "$CRIU_TIMEOUT" "$CRIU" cpuinfo dump -D "$T" >"$T/out" 2>&1 || die "$(cat "$T/out")"
+	/usr/bin/python3 "$TEST_DIR/criu/nameless-cpu.py" "$T/cpuinfo.img" || die "the image is not as expected"
+	out=$(timeout "$CRIU_TIMEOUT" "$CRIU" cpuinfo check -D "$T" 2>&1) || die "status $?: $out"
+}
+
 run_test check_says_true_with_the_plugin feature_with_plugin
 run_test check_says_true_with_the_plugin_named_by_the_environment feature_by_environment
 run_test check_knows_what_a_restore_with_memory_beforehand_needs pre_restore_feature
@@ -209,4 +218,5 @@ run_anywhere a_plain_dump_without_the_plugin_works plain_without_plugin
 run_anywhere a_plain_dump_with_the_plugin_tracks_nothing plain_with_plugin
 run_test an_unpatched_criu_says_once_that_tracking_is_not_taken_over stock_with_plugin
 run_test an_unpatched_criu_restores_a_chain stock_restores_chain
+run_anywhere a_processor_without_a_name_is_compared nameless_processor
 finish
