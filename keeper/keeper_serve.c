@@ -75,6 +75,7 @@ static int do_take(struct request *req)
 	req->reply_fd = entry->uffd;
 	/* Whatever becomes of the caller: what it resets from here on is in no committed round. */
 	entry->info.generation = 0;
+	entry->info.base = 0;
 	entry->owner = req->client->serial;
 	return 0;
 }
@@ -120,22 +121,46 @@ static int do_prepare(struct request *req)
 	return 0;
 }
 
-static int do_note(struct request *req)
+static void note(struct wptrack_task *to, const struct wptrack_task *from)
 {
-	const struct wptrack_task *from = &req->msg->task;
-	struct wptrack_entry *entry = wptrack_table_find(req->table, from);
-	struct wptrack_task *to;
-
-	if (!entry)
-		return -ENOENT;
-	if (entry->owner != req->client->serial)
-		return is_others(req, entry) ? -EBUSY : -EPERM;
-	to = &entry->info;
 	to->vmas_registered = from->vmas_registered;
 	to->registered_bytes = from->registered_bytes;
 	to->pages_written = from->pages_written;
 	to->pages_clean = from->pages_clean;
 	memcpy(to->vmas_refused, from->vmas_refused, sizeof(to->vmas_refused));
+}
+
+static int do_note(struct request *req)
+{
+	const struct wptrack_task *from = &req->msg->task;
+	struct wptrack_entry *entry = wptrack_table_find(req->table, from);
+
+	if (!entry)
+		return -ENOENT;
+	if (entry->owner != req->client->serial)
+		return is_others(req, entry) ? -EBUSY : -EPERM;
+	note(&entry->info, from);
+	return 0;
+}
+
+static int do_restored(struct request *req)
+{
+	const struct wptrack_task *from = &req->msg->task;
+	struct wptrack_entry *entry = wptrack_table_find(req->table, from);
+
+	if (!from->generation || !from->base)
+		return -EINVAL;
+	if (!entry)
+		return -ENOENT;
+	if (entry->owner != req->client->serial || entry->uffd < 0)
+		return is_others(req, entry) ? -EBUSY : -EPERM;
+	note(&entry->info, from);
+	wptrack_session_put(entry->session);
+	entry->session = NULL;
+	memcpy(entry->info.session, from->session, sizeof(entry->info.session));
+	entry->info.generation = from->generation;
+	entry->info.base = from->base;
+	entry->owner = 0;
 	return 0;
 }
 
@@ -159,6 +184,7 @@ static int do_commit(struct request *req)
 		entry->session = session;
 		memcpy(entry->info.session, session->id, sizeof(session->id));
 		entry->info.generation = generation;
+		entry->info.base = 0;
 		entry->owner = 0;
 	}
 	req->client->round = NULL;
@@ -235,6 +261,7 @@ static const struct {
 	[WPTRACK_OP_LIST] = { do_list, 0 },
 	[WPTRACK_OP_RELEASE] = { do_release, 0 },
 	[WPTRACK_OP_PREPARE] = { do_prepare, 1 },
+	[WPTRACK_OP_RESTORED] = { do_restored, 0 },
 };
 
 #define NR_OPS (sizeof(ops) / sizeof(ops[0]))

@@ -20,8 +20,8 @@
 #define CONNECT_RETRIES 3
 
 /* Both ends are built from one header, but not always at one time. */
-_Static_assert(sizeof(struct wptrack_task) == 136, "the layout is the protocol");
-_Static_assert(sizeof(struct wptrack_msg) == 152, "the layout is the protocol");
+_Static_assert(sizeof(struct wptrack_task) == 144, "the layout is the protocol");
+_Static_assert(sizeof(struct wptrack_msg) == 160, "the layout is the protocol");
 
 /* More room than WPTRACK_MAX_FDS needs, so that a surplus shows as such. */
 union fd_control {

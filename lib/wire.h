@@ -15,7 +15,7 @@
 
 #include <stdint.h>
 
-#define WPTRACK_WIRE_VERSION 3u
+#define WPTRACK_WIRE_VERSION 4u
 
 #define WPTRACK_ID_LEN	 16
 #define WPTRACK_COMM_LEN 16
@@ -78,6 +78,15 @@ enum wptrack_op {
 	 * -EEXIST: it is tracked.
 	 */
 	WPTRACK_OP_PREPARE,
+	/*
+	 * -> task.{pid,session,generation,base} and figures as for NOTE: the
+	 * memory of a task that this connection has added is what the images of
+	 * that round say, from which it has been restored. It is committed so
+	 * and is nobody's again; <- nothing. It does not go on with that
+	 * session, whose id another copy may have: the next ROUND gives out a
+	 * new one. -EPERM: it is not this connection's.
+	 */
+	WPTRACK_OP_RESTORED,
 };
 
 #define WPTRACK_RELEASE_LATER 1u
@@ -109,6 +118,7 @@ struct wptrack_task {
 	uint32_t vmas_refused[WPTRACK_REFUSED_NR];
 	char comm[WPTRACK_COMM_LEN]; /* NUL-terminated */
 	uint64_t pid_ns; /* inode of the pid namespace that pid counts in: the same number is others elsewhere */
+	uint64_t base;	 /* wptrack_chain_stamp() of that round's images, if it has been restored from them; else 0 */
 };
 
 struct wptrack_msg {

@@ -28,6 +28,7 @@ static const struct {
 	{ WPTRACK_OP_HELLO, 0 }, { WPTRACK_OP_ROUND, 0 },   { WPTRACK_OP_TAKE, 0 },
 	{ WPTRACK_OP_ADD, 2 },	 { WPTRACK_OP_NOTE, 0 },    { WPTRACK_OP_COMMIT, 0 },
 	{ WPTRACK_OP_LIST, 0 },	 { WPTRACK_OP_RELEASE, 0 }, { WPTRACK_OP_PREPARE, 1 },
+	{ WPTRACK_OP_RESTORED, 0 },
 };
 
 #define NR_OPS (sizeof(ops) / sizeof(ops[0]))
@@ -111,7 +112,8 @@ static void check_entry(const struct wptrack_entry *entry)
 	MUST(entry->info.mm_id && entry->info.mm_id <= last_mm_id);
 	MUST(!entry->owner || is_live(entry->owner));
 	MUST(!entry->owner || !entry->info.generation);
-	MUST(!entry->info.generation || (entry->session && entry->uffd >= 0));
+	MUST(!entry->info.generation || ((entry->session || entry->info.base) && entry->uffd >= 0));
+	MUST(!entry->info.base || (entry->info.generation && !entry->session));
 	MUST(memchr(entry->info.comm, '\0', sizeof(entry->info.comm)));
 	MUST(fcntl(entry->pidfd, F_GETFD) == FD_CLOEXEC);
 	MUST(entry->uffd < 0 || fcntl(entry->uffd, F_GETFD) == FD_CLOEXEC);
@@ -182,6 +184,12 @@ static bool may_drop(const struct request *req, const struct wptrack_entry *old)
 	}
 }
 
+static bool is_restored(const struct request *req, const struct wptrack_entry *old)
+{
+	return req->msg.op == WPTRACK_OP_RESTORED && is_asked_for(req, old) && is_mine(req, old) && old->uffd >= 0 &&
+	       req->msg.task.generation && req->msg.task.base;
+}
+
 /* Change @old to what it must be now. */
 static void expect_change(const struct request *req, struct wptrack_entry *old)
 {
@@ -193,18 +201,26 @@ static void expect_change(const struct request *req, struct wptrack_entry *old)
 	    !is_others(req, old) && old->uffd >= 0) {
 		old->owner = req->peer->client.serial;
 		old->info.generation = 0;
+		old->info.base = 0;
 	}
 	if (req->msg.op == WPTRACK_OP_COMMIT && is_round && is_mine(req, old) && old->uffd >= 0) {
 		old->owner = 0;
 		old->info.generation = req->generation;
+		old->info.base = 0;
 		memcpy(old->info.session, req->session, WPTRACK_ID_LEN);
 	}
-	if (req->msg.op == WPTRACK_OP_NOTE && is_asked_for(req, old) && is_mine(req, old)) {
+	if ((req->msg.op == WPTRACK_OP_NOTE || is_restored(req, old)) && is_asked_for(req, old) && is_mine(req, old)) {
 		old->info.vmas_registered = asked->vmas_registered;
 		old->info.registered_bytes = asked->registered_bytes;
 		old->info.pages_written = asked->pages_written;
 		old->info.pages_clean = asked->pages_clean;
 		memcpy(old->info.vmas_refused, asked->vmas_refused, sizeof(asked->vmas_refused));
+	}
+	if (is_restored(req, old)) {
+		old->owner = 0;
+		old->info.generation = asked->generation;
+		old->info.base = asked->base;
+		memcpy(old->info.session, asked->session, WPTRACK_ID_LEN);
 	}
 }
 
@@ -228,7 +244,8 @@ static void check_old(const struct request *req, struct wptrack_entry *old)
 		MUST(req->msg.op != WPTRACK_OP_RELEASE || !may_drop(req, old));
 		/* One that is gone is not there for TAKE and NOTE. */
 		MUST(!is_gone(old) || !is_asked_for(req, old) ||
-		     (req->msg.op != WPTRACK_OP_TAKE && req->msg.op != WPTRACK_OP_NOTE));
+		     (req->msg.op != WPTRACK_OP_TAKE && req->msg.op != WPTRACK_OP_NOTE &&
+		      !is_restored(req, old)));
 		expect_change(req, old);
 	}
 	MUST(now->owner == old->owner && now->pidfd == old->pidfd && now->uffd == old->uffd);

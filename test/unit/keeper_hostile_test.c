@@ -96,7 +96,7 @@ static void every_op_has_its_number_of_descriptors(void)
 	const int fds[] = { target.pidfd, target.uffd };
 
 	CHECK(world_start(&world));
-	for (unsigned int op = WPTRACK_OP_HELLO; op <= WPTRACK_OP_PREPARE; op++) {
+	for (unsigned int op = WPTRACK_OP_HELLO; op <= WPTRACK_OP_RESTORED; op++) {
 		for (unsigned int nr = 0; nr <= 2; nr++) {
 			FD sk = client_new();
 			struct wptrack_msg msg = message(op, target.pid);
@@ -114,7 +114,7 @@ static void greeting_comes_first(void)
 	WORLD world = world_new();
 
 	CHECK(world_start(&world));
-	for (unsigned int op = WPTRACK_OP_ROUND; op <= WPTRACK_OP_PREPARE; op++) {
+	for (unsigned int op = WPTRACK_OP_ROUND; op <= WPTRACK_OP_RESTORED; op++) {
 		FD sk = connect_raw(&world);
 		struct wptrack_msg msg = message(op, 1);
 

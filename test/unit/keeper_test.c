@@ -216,6 +216,53 @@ static void figures_are_noted_by_the_owner_only(void)
 	CHECK_EQ(ask(sk, &note), -EPERM);
 }
 
+static void a_restored_task_has_the_round_of_its_images(void)
+{
+	WORLD world = world_new();
+	TARGET target = target_new();
+	struct wptrack_msg msg = message(WPTRACK_OP_RESTORED, target.pid);
+	struct wptrack_task round, task;
+	FD first = -1;
+	FD second = -1;
+
+	CHECK(world_start(&world));
+	first = client_new();
+	second = client_new();
+	memset(msg.task.session, 7, sizeof(msg.task.session));
+	msg.task.generation = 5;
+	msg.task.base = 99;
+	task = msg.task;
+	CHECK_EQ(ask(first, &msg), -ENOENT);
+	CHECK_EQ(add(first, &target), 0);
+	msg.task = task;
+	CHECK_EQ(ask(second, &msg), -EBUSY);
+	msg.task = task;
+	msg.task.base = 0;
+	CHECK_EQ(ask(first, &msg), -EINVAL);
+	msg.task = task;
+	msg.task.generation = 0;
+	CHECK_EQ(ask(first, &msg), -EINVAL);
+	msg.task = task;
+	CHECK_EQ(ask(first, &msg), 0);
+	/* Once: it is nobody's. */
+	msg.task = task;
+	CHECK_EQ(ask(first, &msg), -EPERM);
+	CHECK_EQ(list(first, 0, &round), 0);
+	CHECK(round.generation == 5 && round.base == 99 && same_session(&round, &task));
+
+	/* The session is that of the images, and not its own: others may have been restored from them. */
+	CHECK_EQ(begin_round(second, target.pid, &round), 0);
+	CHECK(!same_session(&round, &task));
+	CHECK_EQ(round.generation, 1);
+	CHECK_EQ(take(second, target.pid, &task), 0);
+	CHECK(task.generation == 5 && task.base == 99);
+	CHECK_EQ(list(first, 0, &task), 0);
+	CHECK(!task.generation && !task.base);
+	CHECK_EQ(commit(second, &round), 0);
+	CHECK_EQ(list(first, 0, &task), 0);
+	CHECK(task.generation == 1 && !task.base && same_session(&round, &task));
+}
+
 static void another_mm_or_process_is_dropped(void)
 {
 	WORLD world = world_new();
@@ -468,6 +515,7 @@ int main(int argc, char **argv)
 		TEST(task_moves_to_the_session_that_commits_it),
 		TEST(only_the_rounds_own_connection_commits_it),
 		TEST(figures_are_noted_by_the_owner_only),
+		TEST(a_restored_task_has_the_round_of_its_images),
 		TEST(another_mm_or_process_is_dropped),
 		TEST(the_same_number_in_another_pid_namespace_is_another_task),
 		TEST(tasks_of_two_pid_namespaces_are_held_side_by_side),
