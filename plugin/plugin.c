@@ -57,6 +57,8 @@ static int wptrack_probe(unsigned int abi, const char **ret_lacks)
 static int wptrack_start(bool track, bool has_parent)
 {
 	started = true;
+	if (stage == CR_PLUGIN_STAGE__RESTORE)
+		return wptrack_track_start_restore(&round, criu_get_image_dir());
 	return wptrack_track_start(&round, criu_get_image_dir(), track, has_parent);
 }
 

@@ -152,10 +152,20 @@ static bool parent_is_last(const struct wptrack_round *round, const struct wptra
 
 	if (!round->parent)
 		return false;
+	/*
+	 * It has been restored from them, if they are still what they were. What was written to the former process's
+	 * memory unseen does not matter then, nor which process that was: all of it is in the images.
+	 */
+	if (known->base && known->base != round->parent_stamp && !wptrack_control("ignore-base") &&
+	    !wptrack_control("ignore-generation"))
+		return false;
 	if ((!known->generation || round->parent->generation != known->generation ||
 	     memcmp(round->parent->session, known->session, sizeof(known->session))) &&
 	    !wptrack_control("ignore-generation"))
 		return false;
+
+	if (known->base)
+		return true;
 
 	then = wptrack_record_find(round->parent, known->pid);
 	if (!then || then->info.mm_id != known->mm_id || then->info.start_time != known->start_time)
@@ -250,6 +260,46 @@ static int take_stopped(struct wptrack_round *round, struct wptrack_target *targ
 	return 0;
 }
 
+static bool has_aio(const struct cr_mem_track_task *task)
+{
+	for (unsigned int i = 0; i < task->nr_vmas; i++)
+		if (task->vmas[i].kind == CR_MEM_TRACK_AIO)
+			return true;
+	return false;
+}
+
+/*
+ * A task that has just been restored and has not run yet. Nobody else is in its memory, and nothing of it is pinned:
+ * there is no io_uring in any image, and what a pipe had of its pages is a copy by now.
+ */
+static int attach_restored(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
+{
+	int err;
+
+	/* Should the keeper have a task of that name, it goes on with that, and the next round is full. */
+	err = take_known(round, target);
+	if (err == -ENOENT)
+		err = attach_new(round, target, task, false);
+	else if (!err)
+		err = -EEXIST;
+	if (err)
+		return err;
+
+	target->pagemap = wptrack_pagemap_open(task->pid);
+	if (target->pagemap < 0)
+		return target->pagemap;
+	target->vmas = calloc(task->nr_vmas, sizeof(*target->vmas));
+	if (!target->vmas)
+		return -ENOMEM;
+	err = wptrack_vmas_attach(round, target, task);
+	if (!err && has_aio(task))
+		pr_warn("%d has asynchronous I/O, whose writes cannot be seen: its next dump will be full\n",
+			task->pid);
+	else
+		target->restored = !err;
+	return err;
+}
+
 int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *target, struct cr_mem_track_task *task)
 {
 	uint64_t begin = wptrack_now_us();
@@ -258,6 +308,12 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 	err = wptrack_proc_identify(task->pid, &target->info);
 	if (err)
 		return err;
+
+	if (round->restored) {
+		err = attach_restored(round, target, task);
+		target->spent_us += wptrack_now_us() - begin;
+		return err;
+	}
 
 	target->live = task->live;
 	wptrack_target_look_at_guests(round, target);

@@ -8,6 +8,7 @@
 
 #include "criu.h"
 
+#include "lib/chain.h"
 #include "lib/pins.h"
 #include "lib/spawn.h"
 #include "track.h"
@@ -37,9 +38,26 @@ static int connect_keeper(int *ret_sk, bool start)
 	return wptrack_wire_connect(ret_sk);
 }
 
+static int reach_keeper(struct wptrack_round *round, bool track)
+{
+	int err = connect_keeper(&round->keeper, track);
+
+	if (!err)
+		return 0;
+	round->keeper = -1;
+	if (err == -ECHILD)
+		pr_err("%s does not start, run it by hand to see why. Memory is not tracked\n", WPTRACK_KEEPER_NAME);
+	else if (err != -ENOENT || track)
+		pr_err("Can't reach %s: %s. Memory is not tracked\n", WPTRACK_KEEPER_NAME, strerror(-err));
+	return err;
+}
+
 static void read_parent(struct wptrack_round *round, int image_dir)
 {
 	int err = wptrack_record_read(image_dir, "parent", &round->parent);
+
+	if (wptrack_chain_stamp(image_dir, "parent", &round->parent_stamp))
+		round->parent_stamp = 0;
 
 	if (err == -ENOENT)
 		pr_info("The parent images have no session record: this dump will be full\n");
@@ -61,24 +79,33 @@ int wptrack_track_start(struct wptrack_round *round, int image_dir, bool track, 
 		return err;
 	}
 
-	err = connect_keeper(&round->keeper, track);
-	if (err) {
-		round->keeper = -1;
-		if (err == -ENOENT && !track)
-			return 0; /* nothing is tracked */
-		if (err == -ECHILD)
-			pr_err("%s does not start, run it by hand to see why. Memory is not tracked\n",
-			       WPTRACK_KEEPER_NAME);
-		else
-			pr_err("Can't reach %s: %s. Memory is not tracked\n", WPTRACK_KEEPER_NAME, strerror(-err));
-		return err;
-	}
+	err = reach_keeper(round, track);
+	if (err)
+		return err == -ENOENT && !track ? 0 : err; /* nothing is tracked */
 
 	if (track)
 		pr_info("Pinned memory is told by %s\n", wptrack_pins_start());
 	if (track && has_parent)
 		read_parent(round, image_dir);
 	return 0;
+}
+
+int wptrack_track_start_restore(struct wptrack_round *round, int image_dir)
+{
+	int err;
+
+	*round = (struct wptrack_round){ .keeper = -1, .track = true, .restored = true };
+
+	err = wptrack_record_read(image_dir, ".", &round->parent);
+	if (err) {
+		pr_warn("Can't use the session record of the images (%s): nothing can go on from them\n",
+			err == -ENOENT ? "there is none" : strerror(-err));
+		return err;
+	}
+	err = wptrack_chain_stamp(image_dir, ".", &round->parent_stamp);
+	if (err)
+		pr_warn("Can't look at the chain of images: %s\n", strerror(-err));
+	return err;
 }
 
 static struct wptrack_target *find_target(struct wptrack_round *round, int pid)
@@ -132,10 +159,12 @@ int wptrack_track_attach(struct wptrack_round *round, struct cr_mem_track_task *
 	struct wptrack_target *target;
 	int err;
 
+	if (round->restored && round->keeper < 0 && !round->nr_targets && reach_keeper(round, true))
+		round->keeper = -1;
 	if (round->keeper < 0)
 		return round->track ? -ENOTCONN : 0;
 
-	if (round->track && !round->numbered) {
+	if (round->track && !round->numbered && !round->restored) {
 		err = number_round(round, task->pid);
 		if (err) {
 			pr_err("Can't begin a round for %d: %s\n", task->pid, strerror(-err));
@@ -195,6 +224,14 @@ static void log_target(const struct wptrack_round *round, const struct wptrack_t
 		"pages %" PRIu64 " written, %" PRIu64 " clean; %" PRIu64 " us\n",
 		target->info.pid, round->generation, wptrack_basis_name(target->basis), target->info.vmas_registered,
 		refused, target->info.pages_written, target->info.pages_clean, target->spent_us);
+}
+
+static void log_restored(const struct wptrack_round *round, const struct wptrack_target *target)
+{
+	pr_info("%d: restored from generation %" PRIu64 " (%s): %u VMAs registered; %" PRIu64 " pages armed; "
+		"%" PRIu64 " us\n",
+		target->info.pid, round->parent->generation, target->restored ? "tracked" : "not tracked",
+		target->info.vmas_registered, target->info.pages_written, target->spent_us);
 }
 
 /* Whatever has been reset must have been reported, else the round is no parent for the next. */
@@ -310,6 +347,41 @@ static int commit(struct wptrack_round *round, int image_dir, bool final)
 	return call_keeper(round, WPTRACK_OP_COMMIT, &last);
 }
 
+/*
+ * Each task by itself: what it has does not depend on the others. The tasks belong to no session yet, as somebody else
+ * may be restored from the same images. It is the next round that begins one.
+ */
+static int commit_restored(struct wptrack_round *round, int image_dir)
+{
+	uint64_t stamp = 0;
+	int err = 0, ret;
+	size_t i;
+
+	if (wptrack_chain_stamp(image_dir, ".", &stamp) || stamp != round->parent_stamp) {
+		pr_warn("The images have changed while they were restored. The next dump will be full\n");
+		return -ESTALE;
+	}
+
+	for (i = 0; i < round->nr_targets; i++) {
+		struct wptrack_target *target = &round->targets[i];
+		struct wptrack_task base = target->info;
+
+		if (!target->restored || !all_accounted(target))
+			continue;
+		if (round->broken) {
+			err = -ESTALE;
+			continue;
+		}
+		memcpy(base.session, round->parent->session, sizeof(base.session));
+		base.generation = round->parent->generation;
+		base.base = stamp;
+		ret = call_keeper(round, WPTRACK_OP_RESTORED, &base);
+		if (ret)
+			err = ret;
+	}
+	return err;
+}
+
 static int release_all(struct wptrack_round *round)
 {
 	int err = 0, ret;
@@ -331,6 +403,13 @@ int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final,
 	if (round->track && round->numbered)
 		for (i = 0; i < round->nr_targets; i++)
 			log_target(round, &round->targets[i]);
+
+	if (round->restored) {
+		for (i = 0; i < round->nr_targets; i++)
+			log_restored(round, &round->targets[i]);
+		if (round->keeper >= 0 && ok && keep)
+			err = commit_restored(round, image_dir);
+	}
 
 	if (round->keeper >= 0 && round->numbered && ok && keep)
 		err = commit(round, image_dir, final);

@@ -46,6 +46,7 @@ struct wptrack_target {
 	bool ran;		      /* it did while it was collected */
 	bool gone;		      /* its memory has been given up meanwhile */
 	struct wptrack_guests guests; /* when it was attached */
+	bool restored;		      /* its memory is what the images say that it has just been restored from */
 	bool rivals;		      /* another userfaultfd may have registered parts of its memory */
 	uint64_t window;	      /* how much is looked at in one go while it runs */
 	int uffd;
@@ -61,7 +62,9 @@ struct wptrack_round {
 	bool track;  /* else only the end of tracking is told to the keeper */
 	bool broken; /* something reset may have been lost: the round cannot be a parent */
 	bool has_parent;
-	bool numbered; /* session and generation are known */
+	bool restored; /* no dump: the tasks have just been restored, from the images that @parent is the record of */
+	uint64_t parent_stamp; /* of the parent images, or of those that are restored; 0: it cannot be told */
+	bool numbered;	       /* session and generation are known */
 	uint8_t session[WPTRACK_ID_LEN];
 	uint64_t generation;
 	struct wptrack_record *parent;
@@ -82,6 +85,15 @@ struct wptrack_round {
  * every page is dumped.
  */
 int wptrack_track_start(struct wptrack_round *round, int image_dir, bool track, bool has_parent);
+
+/**
+ * wptrack_track_start_restore - begin to track tasks that are going to be restored
+ * @image_dir:	the images directory that they are restored from
+ *
+ * As little as possible: there may be no tasks to track in the end. Return: 0, or
+ * -errno when these images are nothing that a round could go on from.
+ */
+int wptrack_track_start_restore(struct wptrack_round *round, int image_dir);
 
 /**
  * wptrack_track_attach - take a task into the round, seized or running
@@ -113,7 +125,8 @@ int wptrack_track_forget(struct wptrack_round *round, int pid, uint64_t start, u
  * @keep:	the tasks go on being tracked
  *
  * Return: 0, or -errno when the round has not been committed though it should:
- * the next one dumps everything.
+ * the next one dumps everything. After a restore, what is committed is the round
+ * that the images are of.
  */
 int wptrack_track_finish(struct wptrack_round *round, int image_dir, bool final, bool ok, bool keep);
 

@@ -79,8 +79,9 @@ static int register_vma(struct wptrack_round *round, struct wptrack_target *targ
 		return err;
 	}
 
+	/* Of what has just been restored all is armed, so that a mark is right whatever it stems from. */
 	if ((!armed || (target->basis != WPTRACK_BASIS_INCREMENTAL && !wptrack_control("trust-armed"))) &&
-	    !wptrack_control("no-unprotect")) {
+	    !round->restored && !wptrack_control("no-unprotect")) {
 		err = wptrack_uffd_unprotect(target->uffd, vma->start, vma->end);
 		if (err) {
 			break_round(round, target, vma, err);

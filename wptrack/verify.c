@@ -19,6 +19,7 @@
 #include "cmd.h"
 #include "images.h"
 #include "json.h"
+#include "lib/chain.h"
 #include "lib/cleanup.h"
 #include "lib/page.h"
 #include "lib/pins.h"
@@ -114,6 +115,8 @@ static int check_tracking(const struct verification *v)
 	const struct wptrack_record_task *then;
 	struct wptrack_task known;
 	enum wptrack_pins pins;
+	uint64_t stamp = 0;
+	bool is_last;
 	int err;
 
 	err = dir < 0 ? -errno : wptrack_record_read(dir, ".", &rec);
@@ -127,7 +130,13 @@ static int check_tracking(const struct verification *v)
 		return cannot("%s: %s", wptrack_wire_run_dir(), strerror(-err));
 
 	then = wptrack_record_find(rec, v->opt.pid);
-	if (!known.generation || rec->generation != known.generation || !then || then->info.mm_id != known.mm_id ||
+	if (known.base) {
+		is_last = !wptrack_chain_stamp(dir, ".", &stamp) && stamp == known.base;
+		then = NULL;
+	} else {
+		is_last = then && then->info.mm_id == known.mm_id;
+	}
+	if (!is_last || !known.generation || rec->generation != known.generation ||
 	    memcmp(rec->session, known.session, sizeof(rec->session)))
 		return cannot("%s is not the round committed last for process %" PRId32
 			      ", what has been written since is not known",
@@ -135,7 +144,7 @@ static int check_tracking(const struct verification *v)
 	wptrack_pins_start();
 	pins = wptrack_pins_of(v->opt.pid);
 	wptrack_pins_stop();
-	if (then->basis == WPTRACK_BASIS_UNTRUSTED || then->basis == WPTRACK_BASIS_UNTRACKED ||
+	if ((then && (then->basis == WPTRACK_BASIS_UNTRUSTED || then->basis == WPTRACK_BASIS_UNTRACKED)) ||
 	    (pins != WPTRACK_PINS_NONE && pins != WPTRACK_PINS_NEVER) || wptrack_proc_has_io_uring(v->opt.pid))
 		return cannot("process %" PRId32 " has memory that is written to unseen (pinned, asynchronous I/O): "
 			      "only --exact can judge it",
