@@ -35,6 +35,15 @@ for ((i = 0; i < ${#args[@]}; i++)); do
 	esac
 done
 set -- "${args[@]}"
+# Tracked from the restore on: the first round after it goes on from these images. All rounds but the first one have a parent.
+if [[ $ZDTM_MODE = restored ]]; then
+	ZDTM_PRE=99
+	if [ "$kind" = restore ]; then
+		set -- "$@" --track-mem
+	elif [[ $kind == @(pre-dump|dump) && " $* " != *" --prev-images-dir "* && ${dir##*/} -gt 1 ]]; then
+		set -- "$@" --track-mem --prev-images-dir "../$((${dir##*/} - 1))"
+	fi
+fi
 # Memory of the pre-dumps first, and what became of it: how many mappings were in memory.
 if [[ $kind = restore && $ZDTM_MODE = pre-restore ]]; then
 	names=()

@@ -3,7 +3,7 @@
 #
 # What scripts/zdtm.sh runs, as CRIU's own jobs do (scripts/ci, test/jenkins).
 
-MODES="plain pre pre-read pre-live pre-mixed pre-restore snaps page-server snaps-page-server dedup jobs again lazy lazy-pre iters freezer fault"
+MODES="plain pre pre-read pre-live pre-mixed pre-restore restored snaps page-server snaps-page-server dedup jobs again lazy lazy-pre iters freezer fault"
 
 # Exclusions of CRIU's jobs for lazy pages.
 LAZY_EXCLUDE="-x maps04 -x cmdlinenv00 -x maps007"
@@ -21,6 +21,8 @@ runs_of_mode()
 	pre-live) echo "* -a --pre 3 --pre-dump-mode live -x maps04" ;;
 	# scripts/zdtm-criu.sh takes another mode for each round; in pre-restore it also reads them before the restore
 	pre-mixed | pre-restore) echo "* -a --pre 3 -x maps04" ;;
+	# scripts/zdtm-criu.sh has tasks tracked from each restore on, and goes on from the images that they were restored from
+	restored) echo "* -a --pre 1 --iters 3 -x maps04 -x bind-mount" ;;
 	snaps) echo "* -a --pre 3 --snaps -x maps04" ;;
 	page-server) echo "* -a --pre 3 --page-server -x maps04" ;;
 	snaps-page-server) echo "* -a --pre 3 --snaps --page-server -x maps04" ;;

@@ -67,6 +67,14 @@ green criu/broken-chain.sh
 red ignore-generation criu/broken-chain.sh an_older_parent_makes_a_pre_dump_full an_older_parent_makes_the_dump_full \
 	a_killed_criu_makes_the_next_round_full
 
+green criu/restore-track.sh
+red no-forget criu/restore-track.sh each_page_is_as_in_the_images_when_a_restored_program_is_armed \
+	each_page_of_a_tree_is_as_in_the_images_when_it_is_armed
+red ignore-base criu/restore-track.sh images_that_are_replaced_after_the_restore_are_no_parent \
+	a_chain_that_is_written_to_after_the_restore_is_no_parent
+red ignore-generation criu/restore-track.sh two_copies_of_one_program_do_not_mix \
+	another_directory_of_the_chain_is_no_parent
+
 # The plugin alone is to blame: a scan says EPERM after it has reset what it was asked about.
 export ONLY=late_EPERM_at_collect_calls_of_a_later_round
 green criu/interrupted.sh

@@ -121,6 +121,30 @@ chain() {
 	followed 10000
 }
 
+# What has been in memory since before the dump is tracked from the restore on like any other.
+tracked_from_the_restore() {
+	local mode
+
+	start_tracked pagekeeper 3 --mib 32 --rate 2000 --working-set 4 --children 2
+	prepare --track-mem
+	for mode in live splice; do
+		held_round --pre-dump-mode "$mode"
+		write_pages 300
+	done
+	last_dump
+	restored
+	was_there 10000
+	verify_program "after the restore"
+	write_pages 300
+	pre_dump --prev-images-dir ../last
+	assert_incremental
+	write_pages 300
+	final_dump
+	assert_incremental
+	restore_and_verify
+	quit_program
+}
+
 live_chain() {
 	chain live live live
 }
@@ -491,6 +515,7 @@ refusals() {
 }
 
 run_test a_program_has_its_memory_before_the_dump live_chain
+run_test a_program_with_memory_from_before_the_dump_goes_on_from_the_restore tracked_from_the_restore
 run_test rounds_of_all_modes_are_in_memory_before_the_dump mixed_chain
 run_test threads_and_children_of_it_are_right threads_and_children
 run_test children_have_their_memory_before_the_dump_and_share_it families

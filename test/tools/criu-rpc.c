@@ -5,6 +5,7 @@
  *   criu-rpc CRIU check
  *   criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running] [--read|--live] [--before-stop]
  *                                       [--no-track] [--rate BYTES] [--config FILE] [--field NUMBER=VALUE]
+ *   criu-rpc CRIU restore DIR [--no-track]
  *   criu-rpc CRIU pre-restore DIR [--sibling]
  *
  * pre-restore asks for each pre-dump whose directory is a line of its standard input, then for the restore of DIR.
@@ -329,6 +330,15 @@ static int do_dump(const struct swrk *w, bool pre, int argc, char **argv)
 	return ask(w, pre ? CRIU_REQ_TYPE__PRE_DUMP : CRIU_REQ_TYPE__DUMP, argv[1], &opts);
 }
 
+static int do_restore(const struct swrk *w, int argc, char **argv)
+{
+	CriuOpts opts = CRIU_OPTS__INIT;
+
+	if (parse_flags(argc - 1, argv + 1, &opts))
+		return 2;
+	return ask(w, CRIU_REQ_TYPE__RESTORE, argv[0], &opts);
+}
+
 static int do_pre_restore(const struct swrk *w, const char *last, bool sibling)
 {
 	CriuOpts opts = CRIU_OPTS__INIT;
@@ -345,7 +355,8 @@ static int do_pre_restore(const struct swrk *w, const char *last, bool sibling)
 
 int main(int argc, char **argv)
 {
-	bool restore = argc >= 4 && !strcmp(argv[2], "pre-restore");
+	bool pre_restore = argc >= 4 && !strcmp(argv[2], "pre-restore");
+	bool restore = argc >= 4 && !strcmp(argv[2], "restore");
 	bool check = argc == 3 && !strcmp(argv[2], "check");
 	bool pre = argc >= 5 && !strcmp(argv[2], "pre-dump");
 	bool dump = argc >= 5 && !strcmp(argv[2], "dump");
@@ -353,11 +364,12 @@ int main(int argc, char **argv)
 	struct swrk w;
 	int ret;
 
-	if (!check && !pre && !dump && !restore) {
+	if (!check && !pre && !dump && !restore && !pre_restore) {
 		fprintf(stderr, "usage: criu-rpc CRIU check\n"
 				"       criu-rpc CRIU pre-dump|dump PID DIR [--parent DIR] [--leave-running]\n"
 				"                [--read|--live] [--before-stop] [--no-track] [--rate BYTES]\n"
 				"                [--config FILE] [--field NUMBER=VALUE]\n"
+				"       criu-rpc CRIU restore DIR [--no-track]\n"
 				"       criu-rpc CRIU pre-restore DIR [--sibling]\n");
 		return 2;
 	}
@@ -368,6 +380,8 @@ int main(int argc, char **argv)
 	if (ret)
 		return fail("cannot start or reach criu", ret);
 	if (restore)
+		ret = do_restore(&w, argc - 3, argv + 3);
+	else if (pre_restore)
 		ret = do_pre_restore(&w, argv[3], argc > 4 && !strcmp(argv[4], "--sibling"));
 	else
 		ret = check ? do_check(&w) : do_dump(&w, pre, argc - 3, argv + 3);
