@@ -24,6 +24,7 @@ RUN_BLOCKS=(
 	"docs/wptrack.1	criu pre-dump -t 1234 -D /tmp/ck/3 --prev-images-dir ../2"
 	"docs/migrate.md	wptrack migrate 1234 --to dst:/tmp/moved -- --tcp-established"
 	"docs/migrate.md	wptrack migrate 1234 --to dst:/tmp/moved --move-address 10.0.0.7/24@eth0 -- --tcp-established"
+	"docs/live.md	mkdir -p /tmp/ck/4 /tmp/ck/5"
 )
 
 # not_run COMMAND: why it is not run, nor what can be run instead of it. Nothing for all others.
@@ -225,6 +226,20 @@ memory_before_the_dump() {
 	runs_on
 }
 
+after_a_restore() {
+	a_place
+	export CRIU_LIBS_DIR=$PLUGINS
+	mkdir -p "$T/ck/3" || die "mkdir"
+	start_tracked pagekeeper 1 --mib 8
+	criu dump -t "$PID" -D "$T/ck/3" --track-mem || die "dump"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	run_block docs/live.md "${RUN_BLOCKS[8]#*	}"
+	[ "$(stat_of "$T/ck/4" pages_skipped_parent)" -gt 0 ] || die "the round after the restore is no increment"
+	wait_for 10 session_is_gone "$PID" || die "the dumped program is still there"
+	restore_and_verify "$T/ck/5"
+	quit_program
+}
+
 manual_page() {
 	a_place
 	export CRIU_LIBS_DIR=$PLUGINS
@@ -393,5 +408,6 @@ run_test the_rounds_in_one_command_work one_command
 run_test a_migration_and_its_restore_work_as_shown migrate_and_restore
 run_test a_migration_to_a_page_server_works_as_shown migrate_to_a_server
 run_test memory_is_there_before_the_dump_as_shown memory_before_the_dump
+run_test rounds_go_on_from_a_restore_as_shown after_a_restore
 run_test the_example_of_the_manual_page_works manual_page
 finish

@@ -133,6 +133,32 @@ each_page_sanitized() {
 	each_page pagekeeper-asan 1 6000 --mib 32
 }
 
+# sanitized COMPILER-SANITIZER: their shadows are written with the memory, so there is no bound.
+sanitized() {
+	start_tracked "pagekeeper-$1" 1 --mib 32
+	pre_dump
+	write_pages 300
+	final_dump
+	# To verify its memory would have it write to its shadow.
+	runs
+	write_pages 300
+	pre_dump
+	[ "$(stat_of "$DIR" pages_skipped_parent)" -gt $((2 * $(stat_of "$DIR" pages_written))) ] ||
+		die "round $ROUND wrote $(stat_of "$DIR" pages_written) pages, and left $(stat_of "$DIR" pages_skipped_parent) to its parent"
+	write_pages 300
+	final_dump
+	restore_and_verify
+	quit_program
+}
+
+sanitized_msan() {
+	sanitized clang-msan
+}
+
+sanitized_tsan() {
+	sanitized clang-tsan
+}
+
 # What khugepaged or the restore put into memory beside what the images have is no page of a parent's.
 huge_pages() {
 	start_with_huge_pages 64
@@ -493,6 +519,8 @@ run_test the_first_round_after_a_restore_is_incremental once
 run_test a_program_goes_to_and_fro ping_pong
 run_test a_tree_goes_on_from_the_restore tree
 run_test a_sanitized_tree_goes_on_from_the_restore sanitized_tree
+run_test a_program_with_msan_goes_on_from_the_restore sanitized_msan
+run_test a_program_with_tsan_goes_on_from_the_restore sanitized_tsan
 run_test each_page_is_as_in_the_images_when_a_restored_program_is_armed each_page_of_one
 run_test each_page_of_a_tree_is_as_in_the_images_when_it_is_armed each_page_of_a_tree
 run_test each_page_of_a_sanitized_program_is_as_in_the_images_when_it_is_armed each_page_sanitized
