@@ -74,7 +74,7 @@ swap_on()
 	[[ $SET != stock && wptrack/swapped_out_and_in =~ $TESTS ]] && [ "$(wc -l </proc/swaps)" = 1 ] || return 0
 	(
 		umask 077
-		head -c 64M /dev/zero >"$swap" && mkswap "$swap" && swapon "$swap"
+		head -c 256M /dev/zero >"$swap" && mkswap "$swap" && swapon "$swap"
 	) >/dev/null 2>&1 || echo "zdtm: no swap, so nothing is swapped out"
 }
 

@@ -47,7 +47,7 @@ is_here() {
 	wait_for 10 runs $(session_pids "$PID") || die "it does not run here: $(grep -h -e State -e Tracer "/proc/$PID/status")"
 	for pid in $(session_pids "$PID"); do
 		# It runs first, and is released then.
-		wait_for 10 untracked "$pid" || die "process $pid is tracked"
+		wait_for 10 untracked "$pid" || die "process $pid is tracked: $("$WPTRACK" status --json | tr -d '\n')"
 	done
 	wait_for 10 nobody_there || die "something is left there: $(pids_there)"
 	# Whoever asks later is told that it was ended.

@@ -243,9 +243,15 @@ source_killed_when_stopped() {
 	is_here
 }
 
+no_dump_here() {
+	! pgrep -f "^$CRIU dump" >/dev/null
+}
+
 after_a_killed_source() {
 	# shellcheck disable=SC2046 # numbers
 	wait_for 10 runs $(session_pids "$PID") || die "it does not run here"
+	# Nobody waits for it any more.
+	wait_for 10 no_dump_here || die "criu does not end"
 	rm -r "$T"/wptrack-migrate.*
 	for pid in $(session_pids "$PID"); do
 		"$WPTRACK" release "$pid" >/dev/null || die "process $pid cannot be released"
