@@ -25,7 +25,8 @@ static uint64_t mix(uint64_t hash, const void *data, size_t len)
 /* Which mappings and pages there are, and what is in them. */
 static bool is_memory_image(const char *name)
 {
-	return !strncmp(name, "pagemap-", 8) || !strncmp(name, "pages-", 6) || !strncmp(name, "mm-", 3) || !strcmp(name, "inventory.img");
+	return !strncmp(name, "pagemap-", 8) || !strncmp(name, "pages-", 6) || !strncmp(name, "mm-", 3) ||
+	       !strcmp(name, "inventory.img");
 }
 
 /* Files come in any order, so what they add is added up. */

@@ -38,8 +38,8 @@ static int scan_ahead(struct wptrack_target *target, const struct wptrack_vma *v
 
 	ahead->at = 0;
 	ahead->start = ahead->next = one->start;
-	err = proven ? wptrack_pagemap_collect_changes(target->pagemap, &scan)
-		     : wptrack_pagemap_collect(target->pagemap, &scan);
+	err = proven ? wptrack_pagemap_collect_changes(target->pagemap, &scan) :
+		       wptrack_pagemap_collect(target->pagemap, &scan);
 	if (err) {
 		ahead->nr = 0;
 		ahead->err = err;

@@ -22,8 +22,8 @@
 #define LOG_PREFIX "wptrack: "
 
 _Static_assert(sizeof(struct cr_mem_track_range) == sizeof(struct page_region) &&
-		       offsetof(struct cr_mem_track_range, end) == offsetof(struct page_region, end) &&
-		       offsetof(struct cr_mem_track_range, flags) == offsetof(struct page_region, categories),
+	       offsetof(struct cr_mem_track_range, end) == offsetof(struct page_region, end) &&
+	       offsetof(struct cr_mem_track_range, flags) == offsetof(struct page_region, categories),
 	       "the scan fills CRIU's ranges in place");
 
 static int remote_close(struct cr_mem_track_task *task, long fd)
@@ -203,8 +203,7 @@ static int take_known(struct wptrack_round *round, struct wptrack_target *target
 	} else {
 		target->basis = WPTRACK_BASIS_CHAIN_BROKEN;
 		pr_warn("%d: the parent images are no sure base (its last committed round is %" PRIu64 "), "
-			"so it is dumped in full\n",
-			target->info.pid, msg.task.generation);
+			"so it is dumped in full\n", target->info.pid, msg.task.generation);
 	}
 	return 0;
 }
@@ -332,8 +331,7 @@ int wptrack_target_attach(struct wptrack_round *round, struct wptrack_target *ta
 	if (wptrack_target_has_unseen_writers(round, target, task)) {
 		target->basis = WPTRACK_BASIS_UNTRUSTED;
 		pr_warn("%d has or just had pinned memory or asynchronous I/O, whose writes cannot be seen: "
-			"it is dumped in full\n",
-			task->pid);
+			"it is dumped in full\n", task->pid);
 	}
 
 	target->spent_us += wptrack_now_us() - begin;
@@ -455,8 +453,8 @@ static int forget_in_vma(struct wptrack_target *target, struct wptrack_vma *vma,
 	int err = 0;
 
 	if (!wptrack_control("no-forget"))
-		err = target->live ? wptrack_running_unarm(target, start, end)
-				   : wptrack_uffd_unprotect(target->uffd, start, end);
+		err = target->live ? wptrack_running_unarm(target, start, end) :
+				     wptrack_uffd_unprotect(target->uffd, start, end);
 
 	if (!err && start <= vma->told && end > vma->told)
 		vma->told = end;

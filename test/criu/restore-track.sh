@@ -43,11 +43,8 @@ goes_on() {
 	done
 }
 
-# round_trips N PROGRAM PROCESSES [OPTION...]: as often restored, tracked, pre-dumped, dumped.
-round_trips() {
-	local n=$1 i
-
-	shift
+# dumped PROGRAM PROCESSES [OPTION...]: a chain of three.
+dumped() {
 	start_tracked "$@"
 	pre_dump
 	write_pages 300
@@ -55,10 +52,23 @@ round_trips() {
 	write_pages 300
 	final_dump
 	assert_incremental
+}
+
+# runs [OPTION...]: restored, tracked, and going on.
+runs() {
+	restore_tracked "$@"
+	is_tracked
+	ctl ready "$PROCESSES" || die "restored, but the program does not run"
+}
+
+# round_trips N PROGRAM PROCESSES [OPTION...]: as often restored, tracked, pre-dumped, dumped.
+round_trips() {
+	local n=$1 i
+
+	shift
+	dumped "$@"
 	for ((i = 0; i < n; i++)); do
-		restore_tracked
-		is_tracked
-		ctl ready "$PROCESSES" || die "restored, but the program does not run"
+		runs
 		verify_program "after restore $i"
 		if [ $((i % 2)) = 0 ]; then
 			goes_on splice live dump
@@ -84,24 +94,6 @@ tree() {
 
 sanitized_tree() {
 	round_trips 2 pagekeeper-asan 3 --mib 32 --children 2
-}
-
-# dumped PROGRAM PROCESSES [OPTION...]: a chain of three.
-dumped() {
-	start_tracked "$@"
-	pre_dump
-	write_pages 300
-	pre_dump
-	write_pages 300
-	final_dump
-	assert_incremental
-}
-
-# runs [OPTION...]: restored, tracked, and going on.
-runs() {
-	restore_tracked "$@"
-	is_tracked
-	ctl ready "$PROCESSES" || die "restored, but the program does not run"
 }
 
 # Nobody has run yet: what is called clean is in the images as it is in memory, each page of it.
